@@ -1,0 +1,57 @@
+# Everything a user types. `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Bytecode is compiled here, whatever PYTHONDONTWRITEBYTECODE says: without it every
+# Python start compiles Prefect again, which costs several seconds a flow run.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
+	touch $@
+
+# What a user's own shell has set for Prefect or dbt must not reach the demo or the tests.
+CLEAN := env -u PYTHONDONTWRITEBYTECODE -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
+
+.PHONY: demo
+demo: $(VENV)/.installed ## run the three chainings and check every number [API=https://dummyjson.com]
+	@$(CLEAN) $(BIN)/python -m stack demo $(if $(API),--api $(API))
+
+.PHONY: up
+up: $(VENV)/.installed ## start server, worker and schedules, to stay [API=..., PORT=4200]
+	@$(CLEAN) $(BIN)/python -m stack up $(if $(API),--api $(API)) $(if $(PORT),--port $(PORT))
+
+.PHONY: down
+down: $(VENV)/.installed ## end what `make up` started; the data stays
+	@$(BIN)/python -m stack down
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev ## format check, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: lint ## lint, then every test: unit, integration, e2e
+	$(CLEAN) $(BIN)/pytest
+
+.PHONY: docs
+docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md
+	cd dbt && ../$(BIN)/dbt docs generate --static --target memory
+	$(BIN)/python dbt/lineage.py
+	@echo "open dbt/target/static_index.html"
+
+.PHONY: clean
+clean: down ## remove the data of `make up` and everything that was built
+	rm -rf data dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+{{ config(pre_hook="{{ forget_quarantined('dummyjson.products') }}") }}
+
+{{ landed_manifests(source('dummyjson', 'products')) }}

@@ -1,0 +1,3 @@
+{{ config(pre_hook="{{ forget_quarantined('dummyjson.users') }}") }}
+
+{{ landed_manifests(source('dummyjson', 'users')) }}

@@ -1,0 +1,28 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ forget_gone_batches(ref('base_dummyjson__products_batches')) }}",
+    post_hook="{{ remember_batches(ref('base_dummyjson__products_batches')) }}",
+) }}
+
+with
+
+new as (
+
+    {{ new_batches(ref('base_dummyjson__products_batches')) }}
+
+)
+
+select
+    product_id,
+    category,
+    price,
+    discount_percentage,
+    rating,
+    stock,
+    availability_status,
+    _batch_id,
+    _extracted_at
+from {{ ref('stg_dummyjson__products') }}
+where _batch_id in (select _batch_id from new)

@@ -1,0 +1,1 @@
+"""The three flows, one file each, and the helpers that they stand on."""

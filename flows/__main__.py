@@ -1,0 +1,88 @@
+"""`python -m flows quarantine | replay | prune`: what a person does with batches by hand."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from flows import ledger
+from flows.landing import BatchError, check_batch_id, landed
+from flows.settings import Settings, split_source
+
+
+def quarantine(settings: Settings) -> int:
+    """Lists the batches that were set aside, each with the reason."""
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        rows = ledger.quarantined(connection)
+    for source, batch_id, reason, at in rows:
+        print(f"{at:%Y-%m-%d %H:%M} UTC  {source}  {batch_id}\n  {reason}")
+    print(f"{len(rows)} batches set aside")
+    return 0
+
+
+def replay(settings: Settings, source: str, batch_id: str) -> int:
+    """Makes a batch pending again; the next transform takes it."""
+    split_source(source)
+    check_batch_id(batch_id)
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        if not ledger.release(connection, (source, batch_id)):
+            print(f"{source} {batch_id} is not set aside; `python -m flows quarantine` lists what is", file=sys.stderr)
+            return 1
+    print(f"{source} {batch_id} is pending again; the next transform takes it")
+    return 0
+
+
+def prune(settings: Settings, days: float, dry_run: bool) -> int:
+    """Removes landed batches that the ledger holds and that were extracted more than `days` ago, never others.
+
+    A full refresh rebuilds from the landing, so it can only bring back what has not been pruned.
+    """
+    cutoff = datetime.now(UTC) - timedelta(days=days)
+    processed = ledger.read(settings.warehouse, settings.warehouse_wait_seconds).processed
+    removed = 0
+    for batch in landed(settings.landing_root):
+        if batch.key not in processed:
+            continue
+        try:
+            extracted_at = batch.manifest().extracted_at
+        except BatchError as error:
+            print(f"kept, its age is not known: {error}", file=sys.stderr)
+            continue
+        if extracted_at < cutoff:
+            removed += 1
+            print(f"{'would remove' if dry_run else 'removed'} {batch.folder}")
+            if not dry_run:
+                # The records go first: without them the folder is no batch to any reader.
+                batch.records.unlink()
+                shutil.rmtree(batch.folder)
+    print(f"{removed} batches extracted before {cutoff:%Y-%m-%d %H:%M} UTC {'would be ' if dry_run else ''}removed")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0 done, 1 nothing of that name, 2 wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("quarantine", help="list the batches that were set aside, and why")
+    replaying = commands.add_parser("replay", help="make a batch that was set aside pending again")
+    replaying.add_argument("source", help="for example dummyjson.products")
+    replaying.add_argument("batch_id")
+    pruning = commands.add_parser("prune", help="remove old landed batches that the ledger holds")
+    pruning.add_argument("--days", type=float, required=True, help="keep what was extracted within so many days")
+    pruning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    arguments = parser.parse_args(argv)
+    settings = Settings()
+    try:
+        if arguments.command == "quarantine":
+            return quarantine(settings)
+        if arguments.command == "replay":
+            return replay(settings, arguments.source, arguments.batch_id)
+        return prune(settings, arguments.days, arguments.dry_run)
+    except (ValueError, ledger.WarehouseBusy) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

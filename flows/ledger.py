@@ -1,0 +1,237 @@
+"""Which batches the warehouse has processed. Knows nothing of Prefect.
+
+Two tables in the warehouse itself, schema `ops`: `ledger` has a row for every batch that is in the marts, and
+`quarantine` one for every batch that was set aside. They are written by one transaction each, so a batch is in
+one of them or still pending, whatever is killed when.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from flows.landing import Batch
+
+Key = tuple[str, str]
+"""Source and batch id."""
+
+COLUMNS = {
+    "source": "text",
+    "batch_id": "text",
+    "rows": "bigint",
+    "handoff": "text",
+    "event_id": "uuid",
+    "extract_flow_run_id": "uuid",
+    "transform_flow_run_id": "uuid",
+    "landed_at": "timestamptz",
+    "event_at": "timestamptz",
+    "started_at": "timestamptz",
+    "dbt_project": "text",
+}
+TABLES = f"""
+create schema if not exists ops;
+create table if not exists ops.ledger (
+    {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())},
+    processed_at timestamptz not null default current_timestamp
+);
+create table if not exists ops.quarantine (
+    source text, batch_id text, reason text, held boolean default false,
+    quarantined_at timestamptz not null default current_timestamp
+);
+create table if not exists ops.failures (
+    source text, batch_id text, reason text, failed_at timestamptz not null default current_timestamp
+);
+"""
+
+
+class WarehouseBusy(Exception):
+    """Another process holds the warehouse file; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One processed batch: how it came, and when (times with a zone). The fields are COLUMNS, in their order.
+
+    Without `event_id`: the server has no event of this batch, so the sweep or somebody else's event found it.
+    """
+
+    source: str
+    batch_id: str
+    rows: int
+    handoff: str | None
+    event_id: str | None
+    extract_flow_run_id: str | None
+    transform_flow_run_id: str | None
+    landed_at: datetime | None
+    event_at: datetime | None
+    started_at: datetime | None
+    dbt_project: str | None
+    """Fingerprint of the dbt project that processed the batch."""
+
+
+@contextlib.contextmanager
+def opened(warehouse: Path, wait_seconds: float, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the warehouse file, which has one writing process at a time.
+
+    Waits for a process that holds the file, and raises WarehouseBusy, which names it, after `wait_seconds`.
+    """
+    deadline = time.monotonic() + wait_seconds
+    warehouse.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            connection = duckdb.connect(str(warehouse), read_only=read_only)
+            break
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                raise WarehouseBusy(
+                    f"{warehouse}: another process held the file for all of {wait_seconds:.0f} seconds; close it, or "
+                    f"set BATON_WAREHOUSE_WAIT_SECONDS higher. The batches stay pending. DuckDB says: {error}"
+                ) from error
+            time.sleep(0.1)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class State:
+    """What the ledger holds: the batches that need nothing more, and by which dbt project the last one was built."""
+
+    processed: frozenset[Key]
+    quarantined: frozenset[Key]
+    failures: dict[Key, int]
+    """How many builds failed with the batch pending."""
+    dbt_project: str | None
+    held: bool
+    """Whether a run that tried batches one by one was ended before it let go of the others."""
+
+    def pending(self, landed: Iterable[Batch]) -> list[Batch]:
+        """The landed batches that are neither processed nor set aside, in their order."""
+        return [batch for batch in landed if batch.key not in self.processed and batch.key not in self.quarantined]
+
+
+EMPTY = State(frozenset(), frozenset(), {}, None, False)
+
+
+def read(warehouse: Path, wait_seconds: float) -> State:
+    """The state of the ledger; of a warehouse that does not exist yet, the empty one."""
+    if not warehouse.exists():
+        return EMPTY
+    with opened(warehouse, wait_seconds, read_only=True) as connection:
+        try:
+            processed = connection.sql("select source, batch_id from ops.ledger").fetchall()
+            quarantine = connection.sql("select source, batch_id, held from ops.quarantine").fetchall()
+            failures = connection.sql("select source, batch_id, count(*) from ops.failures group by all").fetchall()
+            project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
+        except duckdb.CatalogException:
+            return EMPTY
+    return State(
+        frozenset(processed),
+        frozenset((source, batch_id) for source, batch_id, held in quarantine if not held),
+        {(source, batch_id): count for source, batch_id, count in failures},
+        project[0] if project else None,
+        any(held for *_, held in quarantine),
+    )
+
+
+def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
+    """Enter processed batches, all or none. A batch that is there already stays as it was."""
+    with _transaction(connection):
+        _add_missing(connection, "ops.ledger", COLUMNS, [astuple(entry) for entry in entries])
+        connection.execute(
+            "delete from ops.failures where (source, batch_id) in (select (source, batch_id) from ops.ledger)"
+        )
+
+
+def set_aside(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str]) -> None:
+    """Put batches into the quarantine, all or none: dbt leaves them out from now on."""
+    columns = {"source": "text", "batch_id": "text", "reason": "text"}
+    with _transaction(connection):
+        _add_missing(connection, "ops.quarantine", columns, [(*key, reason) for key, reason in reasons.items()])
+
+
+def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key]) -> None:
+    """Keep exactly these batches out of the next build, without setting them aside for good."""
+    columns = {"source": "text", "batch_id": "text", "reason": "text", "held": "boolean"}
+    rows = [(*key, "held while others are tried one by one", True) for key in keys]
+    with _transaction(connection):
+        connection.execute("delete from ops.quarantine where held")
+        _add_missing(connection, "ops.quarantine", columns, rows)
+
+
+def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
+    """Make a batch that was set aside pending again, its failures forgotten; False if it was not set aside."""
+    with _transaction(connection):
+        found = connection.execute(
+            "delete from ops.quarantine where source = ? and batch_id = ? returning source", key
+        ).fetchall()
+        connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
+    return bool(found)
+
+
+def quarantined(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, datetime]]:
+    """Source, batch id, reason and time (UTC) of every batch that was set aside, oldest first."""
+    connection.execute(TABLES)
+    return connection.sql(
+        "select source, batch_id, reason, quarantined_at at time zone 'UTC' from ops.quarantine "
+        "where not held order by quarantined_at"
+    ).fetchall()
+
+
+def note_failures(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], reason: str) -> None:
+    """Remember that a build with these batches pending failed."""
+    with _transaction(connection):
+        for batch in batches:
+            connection.execute(
+                "insert into ops.failures (source, batch_id, reason) values (?, ?, ?)", [*batch.key, reason]
+            )
+
+
+def base_rows(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[Key, int]:
+    """Rows that the base model of each batch's source holds of it; 0 where there is no such model or batch."""
+    wanted: dict[str, list[str]] = {}
+    for batch in batches:
+        wanted.setdefault(batch.source, []).append(batch.batch_id)
+    counts: dict[Key, int] = {(source, batch_id): 0 for source, ids in wanted.items() for batch_id in ids}
+    for source, ids in wanted.items():
+        with contextlib.suppress(duckdb.CatalogException):
+            counts |= {
+                (source, batch_id): rows
+                for batch_id, rows in connection.execute(
+                    f"select _batch_id, count(*) from base.base_{source.replace('.', '__')} "
+                    f"where _batch_id in ({', '.join('?' * len(ids))}) group by 1",
+                    ids,
+                ).fetchall()
+            }
+    return counts
+
+
+def _add_missing(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Insert the rows whose source and batch id the table lacks. One statement, however many rows."""
+    values = ", ".join(f"unnest(?::{kind}[]) as {name}" for name, kind in columns.items())
+    connection.execute(
+        f"insert into {table} by name "
+        f"select new.* from (select {values}) new anti join {table} using (source, batch_id)",
+        [[row[position] for row in rows] for position in range(len(columns))],
+    )
+
+
+@contextlib.contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute(TABLES)
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()

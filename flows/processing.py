@@ -1,0 +1,221 @@
+"""Pending batches -> one dbt build -> ledger; a batch that can never get there is set aside.
+
+The policy for batches that stop a build:
+
+- A file that is not what its manifest says is set aside at once, because it will never be right again.
+- A failed build changes nothing: all its batches stay pending and the failure is noted for each.
+- When a pending batch has seen three failures, the batches are tried one by one. A build without any of them comes
+  first: if that fails too, the fault is the project's, and nothing is set aside. A batch whose build alone fails is
+  set aside, the others go into the ledger.
+
+Set aside means a row in `ops.quarantine`, which the base models leave out, and an event `batch.quarantined`.
+`python -m flows replay` makes such a batch pending again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.events import Event
+from prefect.runtime import flow_run
+
+from flows import build, events, ledger
+from flows.landing import Batch, BatchError, Manifest, landed
+from flows.settings import Settings
+
+FAILURES_BEFORE_ISOLATION = 3
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The work there is: whole batches with their manifests, and what is wrong with each damaged one."""
+
+    manifests: dict[Batch, Manifest]
+    damaged: dict[Batch, str]
+    state: ledger.State
+
+    def __bool__(self) -> bool:
+        return bool(self.manifests or self.damaged)
+
+
+@dataclass
+class Outcome:
+    """What was done: the ledger's new entries, the batches set aside with the reason, and the last build's nodes."""
+
+    entries: list[ledger.Entry] = field(default_factory=list)
+    set_aside: dict[Batch, str] = field(default_factory=dict)
+    nodes: Sequence[build.Node] = ()
+
+
+class LandingPruned(Exception):
+    """A full refresh would lose batches that the warehouse holds and the landing no longer does."""
+
+
+def find_pending(settings: Settings, full_refresh: bool = False) -> Pending:
+    """Every landed batch, of any source, that is in neither the ledger nor the quarantine, its file verified.
+
+    Raises LandingPruned for a full refresh, which rebuilds from the landing, if the landing is not whole.
+    """
+    state = ledger.read(settings.warehouse, settings.warehouse_wait_seconds)
+    batches = landed(settings.landing_root)
+    if full_refresh and (lost := state.processed - {batch.key for batch in batches}):
+        raise LandingPruned(
+            f"full_refresh: {len(lost)} processed batches are no longer in the landing, the oldest is "
+            f"{min(lost, key=lambda key: key[1])}; rebuilding would lose their rows. Restore them, or full-refresh "
+            "single models with command='run' and select"
+        )
+    pending = Pending({}, {}, state)
+    for batch in state.pending(batches):
+        try:
+            pending.manifests[batch] = batch.verify()
+        except BatchError as error:
+            pending.damaged[batch] = str(error)
+    return pending
+
+
+def process(pending: Pending, started_at: datetime, full_refresh: bool, settings: Settings) -> Outcome:
+    """Takes the pending batches into the marts and the ledger.
+
+    Raises build.BuildFailed, all batches still pending, if dbt fails or the warehouse lacks rows of a batch.
+    """
+    logger = get_run_logger()
+    logger.info("pending: %s", ", ".join(f"{b.source} {b.batch_id}" for b in pending.manifests) or "nothing")
+    outcome = Outcome()
+    if pending.damaged:
+        set_aside(pending.damaged, outcome, settings)
+    if pending.state.held:
+        hold([], settings)
+    if any(pending.state.failures.get(batch.key, 0) >= FAILURES_BEFORE_ISOLATION for batch in pending.manifests):
+        logger.warning(
+            "%d failed builds with a batch that is still pending: trying the batches one by one",
+            FAILURES_BEFORE_ISOLATION,
+        )
+        isolate(pending.manifests, started_at, outcome, settings)
+    elif pending.manifests or full_refresh:
+        try:
+            everything = full_refresh or build.fingerprint() != pending.state.dbt_project
+            arguments = processing_arguments(pending.manifests, everything, full_refresh)
+            build_and_record(arguments, pending.manifests, started_at, outcome, settings)
+        except build.BuildFailed as error:
+            with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+                ledger.note_failures(connection, pending.manifests, str(error))
+            raise
+    return outcome
+
+
+def processing_arguments(batches: Iterable[Batch], everything: bool, full_refresh: bool = False) -> list[str]:
+    """dbt's arguments: build what the batches' sources feed, or the whole project.
+
+    Unit tests are left out: they say something about a change of a model, and nothing about data.
+    """
+    sources = sorted({batch.source for batch in batches})
+    select = None if everything else " ".join(f"source:{source}+" for source in sources)
+    return [*build.arguments("build", select, full_refresh), "--exclude-resource-type", "unit_test"]
+
+
+def build_and_record(
+    arguments: Sequence[str],
+    manifests: dict[Batch, Manifest],
+    started_at: datetime,
+    outcome: Outcome,
+    settings: Settings,
+) -> None:
+    """One dbt build, the rows of each batch counted, then the ledger in one transaction."""
+    project = build.fingerprint()
+    outcome.nodes = build.invoke(arguments, settings)
+    known = known_events(manifests.values())
+    entries = [
+        ledger_entry(manifest, known.get(sent_event_id(manifest)), started_at, project)
+        for manifest in manifests.values()
+    ]
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        loaded = ledger.base_rows(connection, manifests)
+        wrong = [
+            f"{batch.records}: {loaded[batch.key]} rows in the warehouse, {manifest.rows} in the manifest"
+            for batch, manifest in manifests.items()
+            if loaded[batch.key] != manifest.rows
+        ]
+        if wrong:
+            raise build.BuildFailed("rows do not agree with the manifests; all stay pending:\n" + "\n".join(wrong))
+        ledger.record(connection, entries)
+    outcome.entries += entries
+
+
+def isolate(manifests: dict[Batch, Manifest], started_at: datetime, outcome: Outcome, settings: Settings) -> None:
+    """Finds the batches that no build can take, by building with none of them and then with each alone.
+
+    A second round tries again what failed in the first, because a batch may need what another one brought.
+    Ends with a build without the batches set aside, so that no model stays as a failed build left it.
+    """
+    suspects = dict(manifests)
+    reasons: dict[Batch, str] = {}
+    try:
+        hold(suspects, settings)
+        build.invoke(processing_arguments([], everything=True), settings)
+        for batch in [*suspects, *suspects]:
+            if batch not in suspects:
+                continue
+            hold([other for other in suspects if other != batch], settings)
+            try:
+                alone = {batch: suspects[batch]}
+                build_and_record(processing_arguments(alone, everything=False), alone, started_at, outcome, settings)
+                del suspects[batch]
+            except build.BuildFailed as error:
+                reasons[batch] = str(error)
+    finally:
+        hold([], settings)
+    if suspects:
+        set_aside({batch: reasons[batch] for batch in suspects}, outcome, settings)
+        outcome.nodes = build.invoke(processing_arguments([], everything=True), settings)
+
+
+def set_aside(reasons: dict[Batch, str], outcome: Outcome, settings: Settings) -> None:
+    """Into the quarantine with these, so that they stop nobody else; and an event for each, so that it is seen."""
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        ledger.set_aside(connection, {batch.key: reason for batch, reason in reasons.items()})
+    outcome.set_aside |= reasons
+    run_id = UUID(flow_run.id)
+    events.send([events.batch_quarantined(*batch.key, reason, run_id) for batch, reason in reasons.items()])
+
+
+def hold(batches: Iterable[Batch], settings: Settings) -> None:
+    """Keep exactly these batches out of the next build; with none, also undoes what a killed run held."""
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        ledger.hold(connection, [batch.key for batch in batches])
+
+
+def sent_event_id(manifest: Manifest) -> UUID:
+    """The id of the event that the batch's extract sent, whether or not it arrived."""
+    return events.event_id(events.EXTRACT_FINISHED, manifest.source, manifest.batch_id)
+
+
+def known_events(manifests: Iterable[Manifest]) -> dict[UUID, Event]:
+    """The batches' events as the server has them; lineage only, so a server that does not answer stops nothing."""
+    extracted = {sent_event_id(manifest): manifest.extracted_at for manifest in manifests}
+    if not extracted:
+        return {}
+    try:
+        return events.received(extracted, min(extracted.values()) - timedelta(hours=1))
+    except httpx.HTTPError as error:
+        get_run_logger().warning("the ledger will not say by which events the batches came: %r", error)
+        return {}
+
+
+def ledger_entry(manifest: Manifest, event: Event | None, started_at: datetime, dbt_project: str) -> ledger.Entry:
+    """What the ledger says of one batch that this run has processed."""
+    return ledger.Entry(
+        source=manifest.source,
+        batch_id=manifest.batch_id,
+        rows=manifest.rows,
+        handoff=event.resource.get("handoff") if event else None,
+        event_id=str(event.id) if event else None,
+        extract_flow_run_id=str(manifest.flow_run_id),
+        transform_flow_run_id=flow_run.id,
+        landed_at=manifest.extracted_at,
+        event_at=event.occurred if event else None,
+        started_at=started_at,
+        dbt_project=dbt_project,
+    )

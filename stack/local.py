@@ -1,0 +1,161 @@
+"""The stack on one machine: which processes, with which settings, in which order.
+
+Everything it writes is under one folder: Prefect's home, logs, the landing, the warehouse, dbt's artifacts.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.workers.process import ProcessWorker
+
+from flows.settings import PROJECT
+from stack.processes import StackError, answers, free_port, running, start, start_prefect_server, stop_all
+
+POOL = "baton"
+SETTINGS = {
+    # The default of 10 s would be most of a hand-off's time.
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    # The automation crash_runs_that_stop_beating frees the warehouse queue when a flow's process was killed.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    # Events can be read once they are in the database, which is after 5 s by default: the ledger says which event
+    # a batch came by, and a hand-off takes less.
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that runs: its folder, its Prefect server and the environment that its processes have."""
+
+    folder: Path
+    prefect_api: str
+    environment: dict[str, str]
+
+    @property
+    def landing(self) -> Path:
+        return Path(self.environment["BATON_LANDING_ROOT"])
+
+    @property
+    def warehouse(self) -> Path:
+        return Path(self.environment["BATON_WAREHOUSE"])
+
+
+def start_stack(folder: Path, *, api: str | None, port: int, schedules: bool, say: Callable[[str], None]) -> Stack:
+    """Starts everything and deploys into it; StackError, and nothing is left running, if some of it does not start.
+
+    `api` is the URL of a live API; without one the sample API is started.
+    """
+    if alive := running(folder):
+        raise StackError(f"already running here: {', '.join(alive)}; `make down` ends it")
+    if answers(f"http://127.0.0.1:{port}/api/health"):
+        raise StackError(f"another Prefect server answers on port {port}; end it, or choose another port (PORT=4300)")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _start(folder, api, port, schedules, say)
+    except BaseException:
+        stop_all(folder)
+        raise
+
+
+def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Callable[[str], None]) -> Stack:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if api is None:
+        api = start_sample_api(folder, inherited)
+        say(f"sample API      {api}")
+    environment = {
+        **inherited,
+        **SETTINGS,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "BATON_LANDING_ROOT": str(folder / "landing"),
+        "BATON_WAREHOUSE": str(folder / "warehouse.duckdb"),
+        "BATON_API_URLS": json.dumps(json.loads(inherited.get("BATON_API_URLS", "{}")) | {"dummyjson": api}),
+        "DBT_TARGET_PATH": str(folder / "dbt" / "target"),
+        "DBT_LOG_PATH": str(folder / "dbt" / "logs"),
+        # Prefect's worker leaves a folder among the temporary files.
+        "TMPDIR": str(folder / "tmp"),
+    }
+    (folder / "tmp").mkdir(exist_ok=True)
+    start_prefect_server(folder, environment, port)
+    stack = Stack(folder, environment["PREFECT_API_URL"], environment)
+    say(f"Prefect server  {stack.prefect_api.removesuffix('/api')}")
+    make_work_pool(stack)
+    run(stack, "prefect", "deploy", "--all")
+    if not schedules:
+        pause_schedules(stack)
+    run(stack, "automations", "apply")
+    say("deployments     prefect.yaml; automations: automations/*.yaml")
+    start_worker(stack)
+    say(f"worker          of the work pool {POOL}")
+    return stack
+
+
+def start_sample_api(folder: Path, environment: dict[str, str]) -> str:
+    """Starts the API that stands in for dummyjson.com; returns its base URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "stack.sample_api", "--port", str(port)]
+    start("sample-api", command, folder, environment, ready=lambda: answers(f"{url}/products?limit=1"))
+    return url
+
+
+def start_worker(stack: Stack, name: str = "worker") -> None:
+    """Starts a process worker and waits until the server has heard from it."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", name]
+
+    def heard() -> bool:
+        with client(stack) as api:
+            workers = api.read_workers_for_work_pool(POOL)
+        return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in workers)
+
+    start(name, command, stack.folder, stack.environment, ready=heard)
+
+
+def make_work_pool(stack: Stack) -> None:
+    """The work pool and its two queues, unless they are there; one transform at a time, extracts side by side."""
+    template = ProcessWorker.get_default_base_job_template()
+    # With a command of its own a run pays one interpreter start; without one, Prefect starts a second to load the flow.
+    template["variables"]["properties"]["command"]["default"] = shlex.join([sys.executable, "-m", "prefect.engine"])
+    with client(stack) as api:
+        try:
+            api.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        except ObjectAlreadyExists:
+            api.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+        for queue, limit in (("extract", None), ("warehouse", 1)):
+            with suppress(ObjectAlreadyExists):
+                api.create_work_queue(name=queue, work_pool_name=POOL, concurrency_limit=limit)
+
+
+def pause_schedules(stack: Stack) -> None:
+    """No run but those that are asked for; for the demo and tests."""
+    with client(stack) as api:
+        for deployment in api.read_deployments():
+            for schedule in deployment.schedules:
+                api.update_deployment_schedule(deployment.id, schedule.id, active=False)
+
+
+def client(stack: Stack) -> SyncPrefectClient:
+    """A client of this stack's server, whatever server the environment of this process names."""
+    return SyncPrefectClient(stack.prefect_api)
+
+
+def run(stack: Stack, module: str, *arguments: str) -> None:
+    """Runs a command-line module to its end in the stack's environment; StackError with its output if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=PROJECT, env=stack.environment, capture_output=True, text=True)
+    if done.returncode:
+        raise StackError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")

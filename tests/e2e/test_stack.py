@@ -1,0 +1,157 @@
+"""The whole stack on real processes: server, worker, sample API, deployments, automations; driven as a user would."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+
+from flows import ledger
+from flows.landing import Batch, landed
+from flows.settings import PROJECT
+from stack import demo, local, processes
+
+SECONDS = 120.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> Iterator[local.Stack]:
+    port = processes.free_port()
+    started = local.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    yield started
+    processes.stop_all(folder)
+
+
+def command(stack: local.Stack, *arguments: str, folder: Path = PROJECT) -> str:
+    """Runs a console script of the virtual environment, as a user would type it; its output."""
+    script = Path(sys.executable).with_name(arguments[0])
+    done = subprocess.run([script, *arguments[1:]], cwd=folder, env=stack.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def runs_of(stack: local.Stack, flow: str) -> list[FlowRun]:
+    return demo.runs_of(stack, flow)
+
+
+def ended(stack: local.Stack, flow: str, known: Sequence[FlowRun]) -> list[FlowRun]:
+    """The runs of a flow beyond the known ones, once there is one and all have ended."""
+    found: list[FlowRun] = []
+
+    def all_ended() -> bool:
+        found[:] = [run for run in runs_of(stack, flow) if run.id not in {old.id for old in known}]
+        return bool(found) and all(run.state is not None and run.state.is_final() for run in found)
+
+    processes.wait_until(all_ended, f"a run of {flow} to end", SECONDS)
+    return found
+
+
+def new_batch(stack: local.Stack, known: Sequence[Batch]) -> Batch:
+    (batch,) = set(landed(stack.landing)) - set(known)
+    return batch
+
+
+def test_an_extract_is_followed_by_one_transform_that_the_automation_started(stack: local.Stack) -> None:
+    known, batches = runs_of(stack, "transform"), landed(stack.landing)
+    command(stack, "prefect", "deployment", "run", "extract/dummyjson-products")
+    (run,) = ended(stack, "transform", known)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    batch = new_batch(stack, batches)
+    assert (run.parameters["source"], run.parameters["batch_id"]) == (batch.source, batch.batch_id)
+    assert demo.who_started(stack, run) == "automation transform_when_extract_finishes"
+
+
+def test_an_orchestrator_run_has_one_transform_and_it_is_its_child(stack: local.Stack) -> None:
+    known = runs_of(stack, "transform")
+    command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson")
+    (parent,) = ended(stack, "orchestrate", [])
+    assert parent.state is not None
+    assert parent.state.is_completed(), parent.state.message
+    (run,) = ended(stack, "transform", known)
+    assert demo.who_started(stack, run) == "parent run of orchestrate"
+
+
+def test_dbt_by_hand_builds_the_landed_data(stack: local.Stack) -> None:
+    assert "Completed successfully" in command(stack, "dbt", "build", folder=PROJECT / "dbt")
+
+
+def test_an_orchestrator_out_of_time_says_which_child_it_waited_for(stack: local.Stack) -> None:
+    known, transforms = runs_of(stack, "orchestrate"), runs_of(stack, "transform")
+    command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", "timeout_minutes=0.001")
+    (parent,) = ended(stack, "orchestrate", known)
+    assert parent.state is not None
+    assert parent.state.is_failed()
+    assert "extract/dummyjson-products: " in str(parent.state.message)
+    assert "has not ended in time" in str(parent.state.message)
+    assert [run.id for run in runs_of(stack, "transform")] == [run.id for run in transforms]
+
+
+def test_an_orchestrator_that_need_not_wait_starts_the_transform_and_leaves(stack: local.Stack) -> None:
+    known, transforms = runs_of(stack, "orchestrate"), runs_of(stack, "transform")
+    command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", "wait=false")
+    (parent,) = ended(stack, "orchestrate", known)
+    assert parent.state is not None
+    assert parent.state.is_completed()
+    (run,) = ended(stack, "transform", transforms)
+    assert demo.who_started(stack, run) == "parent run of orchestrate"
+
+
+def test_a_failed_child_is_named_with_its_state_and_message(stack: local.Stack) -> None:
+    known = runs_of(stack, "orchestrate")
+    sources = '["dummyjson.products", "dummyjson.products_launch"]'
+    command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", f"sources={sources}")
+    (parent,) = ended(stack, "orchestrate", known)
+    assert parent.state is not None
+    assert parent.state.is_failed()
+    assert "extract/dummyjson-products-launch: " in str(parent.state.message)
+    assert "ended as Failed" in str(parent.state.message)
+    assert "expected 200, got 404" in str(parent.state.message)
+
+
+def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_twice(
+    stack: local.Stack, folder: Path
+) -> None:
+    port = int(stack.prefect_api.rpartition(":")[2].removesuffix("/api"))
+    with pytest.raises(processes.StackError, match="already running here"):
+        local.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    before = landed(stack.landing)
+    assert set(processes.stop_all(folder)) == {"server", "worker", "sample-api"}
+    again = local.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    with local.client(again) as api:
+        assert len({automation.name for automation in api.read_automations()}) == len(api.read_automations())
+    known = runs_of(again, "transform")
+    command(again, "prefect", "deployment", "run", "extract/dummyjson-products")
+    (run,) = ended(again, "transform", known)
+    assert run.state is not None
+    assert run.state.is_completed()
+    with ledger.opened(again.warehouse, 30, read_only=True) as warehouse:
+        (processed,) = warehouse.sql("select list(batch_id) from ops.ledger").fetchall()[0]
+    assert {batch.batch_id for batch in landed(again.landing)} == set(processed)
+    assert len(processed) == len(before) + 1
+
+
+def test_the_demo_runs_the_three_chainings_and_leaves_nothing_running(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stack", "demo"],
+        cwd=PROJECT,
+        env=environment | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for chaining in ("triggered", "imperative", "launch-and-leave"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{chaining}  ")]
+        assert line.split()[-2:] == ["194", "194"]
+    assert list(tmp_path.glob("baton-demo-*")) == []
+    processes_left = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path) not in processes_left
