@@ -44,7 +44,7 @@ lint: $(VENV)/.installed-dev ## format check, lint and types
 
 .PHONY: test
 test: lint ## lint, then every test: unit, integration, e2e
-	$(CLEAN) $(BIN)/pytest
+	$(CLEAN) $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: docs
 docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md
