@@ -74,15 +74,15 @@ def test_two_batches_of_the_same_instant_make_no_version_without_length(place: P
 
 
 def shop(seed: int) -> dict[datetime, list[Record]]:
-    """Seven readings of twelve products that change, go and come back."""
+    """Seven readings on five days, of twelve products that change, go and come back."""
     chance = random.Random(seed)
     return {
-        day(1 + n // 2, 12 * (n % 2)): [
+        time: [
             product(number, price=float(chance.randint(1, 3)), stock=chance.randint(0, 9))
             for number in range(1, 13)
             if chance.random() < 0.8
         ]
-        for n in range(7)
+        for time in (day(1), day(1, 12), day(2), day(3), day(3, 12), day(4), day(5))
     }
 
 
