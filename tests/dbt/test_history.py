@@ -95,7 +95,7 @@ def test_any_order_of_arrival_in_any_groups_gives_the_same_marts(place: Place) -
         batches = list(enumerate(readings.items(), 1))
         chance.shuffle(batches)
         while batches:
-            group = [batches.pop() for _ in range(min(len(batches), chance.randint(1, 5)))]
+            group = [batches.pop() for _ in range(min(len(batches), chance.randint(2, 5)))]
             for n, (time, records) in group:
                 # the id depends on the reading, not on when it came
                 place.numbered(n).land(PRODUCTS, records, time)
