@@ -37,9 +37,10 @@ down: $(VENV)/.installed ## end what `make up` started; the data stays
 	@$(BIN)/python -m stack down
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## format check, lint and types
+lint: $(VENV)/.installed-dev ## format check, lint and types, of Python and SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	cd dbt && ../$(BIN)/sqlfluff lint models tests analyses
 	$(BIN)/mypy
 
 .PHONY: test

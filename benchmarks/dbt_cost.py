@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -70,7 +71,8 @@ def land(root: Path, day: int, products: int) -> None:
     batch = Batch(root, SOURCE, new_batch_id(at, UUID(int=day)))
     batch.folder.mkdir(parents=True)
     file = batch.folder / RECORDS
-    duckdb.execute(RECORDS_OF_A_DAY.format(day=day, products=products, file=file))
+    with duckdb.connect() as connection:
+        connection.execute(RECORDS_OF_A_DAY.format(day=day, products=products, file=file))
     manifest = Manifest(
         source=SOURCE,
         batch_id=batch.batch_id,
@@ -101,8 +103,8 @@ def measure(held: int, products: int, folder: Path) -> dict[str, object]:
     landing, warehouse = folder / "landing", folder / "warehouse.duckdb"
     os.environ |= {"BATON_LANDING_ROOT": str(landing), "BATON_WAREHOUSE": str(warehouse)}
     build()
-    for day in range(held):
-        land(landing, day, products)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda day: land(landing, day, products), range(held)))
     first, _ = build("--select", f"source:{SOURCE}+")
     builds = []
     for day in range(held, held + 3):

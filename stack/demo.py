@@ -1,9 +1,12 @@
-"""The demo: the three chainings one after the other on a stack of its own, and a table of what was measured."""
+"""The demo: the three chainings one after the other on a stack of its own, and tables of what was measured and checked.
+
+The imperative chaining runs all three sources, so at the end a question that needs all of them can be asked.
+"""
 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows import ledger
 from flows.events import Handoff
-from flows.landing import landed
+from flows.landing import Batch, landed
 from stack.local import Stack, client, start_stack
 from stack.processes import StackError, free_port, stop_all, wait_until
 
@@ -32,18 +35,40 @@ class Chaining:
     deployment: str
     handoff: Handoff
     started_by: str
+    sources: tuple[str, ...] = ("dummyjson.products",)
 
+
+MARTS = {
+    "dummyjson.products": ("dim_products", "product_id"),
+    "dummyjson.carts": ("fct_cart_items", "cart_id"),
+    "dummyjson.users": ("dim_users", "user_id"),
+}
+"""Source -> the mart that has its current records, and the column that tells them apart."""
 
 CHAININGS = (
     Chaining("triggered", "extract/dummyjson-products", "event", "automation transform_when_extract_finishes"),
-    Chaining("imperative", "orchestrate/dummyjson", "caller", "parent run of orchestrate"),
+    Chaining("imperative", "orchestrate/dummyjson", "caller", "parent run of orchestrate", tuple(MARTS)),
     Chaining("launch-and-leave", "extract/dummyjson-products-launch", "deployment", "parent run of extract"),
 )
+
+JOINED = """
+from marts.fct_cart_items
+join marts.dim_products using (product_id)
+join marts.dim_users using (user_id)
+"""
+BEST_SELLING = f"""
+select category, count(distinct cart_id) as carts, round(avg(age))::int as average_age, sum(quantity)::int as units,
+    sum(discounted_total) as revenue {JOINED}
+group by category order by revenue desc limit 5
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one chaining did: seconds as measured by the runs themselves and the ledger."""
+    """What one chaining did: seconds as measured by the runs themselves and the ledger.
+
+    Of several extracts side by side the slowest counts, and the event that came last.
+    """
 
     chaining: Chaining
     started_by: str
@@ -52,7 +77,7 @@ class Outcome:
     dbt_seconds: float
     total_seconds: float
     rows_landed: int
-    rows_in_mart: int
+    rows_in_marts: int
     faults: tuple[str, ...]
 
 
@@ -68,12 +93,13 @@ def demo(api: str | None) -> int:
     try:
         stack = start_stack(folder, api=api, port=free_port(), schedules=False, say=say)
         outcomes = [run_chaining(stack, chaining, say) for chaining in CHAININGS]
-        print(f"\n{table(outcomes)}\n\n{first_rows(stack)}\n")
-        for outcome in outcomes:
-            for fault in outcome.faults:
-                print(f"FAULT  {outcome.chaining.name}: {fault}")
-        faults = sum(len(outcome.faults) for outcome in outcomes)
-        print(f"{len(outcomes)} chainings, {faults} faults, {time.monotonic() - began:.0f} seconds")
+        counts = [count(stack, source) for source in MARTS]
+        print(f"\n{table(outcomes)}\n\n{table_of_counts(counts)}\n\n{best_selling(stack)}\n")
+        faults = [f"{outcome.chaining.name}: {fault}" for outcome in outcomes for fault in outcome.faults]
+        faults += [fault for counted in counts for fault in counted.faults()] + faults_of_the_join(stack)
+        for fault in faults:
+            print(f"FAULT  {fault}")
+        print(f"{len(outcomes)} chainings, {len(faults)} faults, {time.monotonic() - began:.0f} seconds")
         return 1 if faults else 0
     except StackError as error:
         kept = True
@@ -98,11 +124,11 @@ def run_chaining(stack: Stack, chaining: Chaining, say: Callable[[str], None]) -
     new_batches = set(landed(stack.landing)) - known_batches
     new_transforms = [run for run in runs_of(stack, "transform") if run.id not in known_transforms]
     faults = []
-    if len(new_batches) != 1:
-        raise StackError(f"{chaining.name}: expected one new batch, found {len(new_batches)}")
+    if sorted(batch.source for batch in new_batches) != sorted(chaining.sources):
+        raise StackError(f"{chaining.name}: expected a batch each of {chaining.sources}, found {new_batches}")
     if len(new_transforms) != 1:
         faults.append(f"expected one transform run, found {len(new_transforms)}")
-    return measure(stack, chaining, new_batches.pop().batch_id, new_transforms[0], faults)
+    return measure(stack, chaining, new_batches, new_transforms[0], faults)
 
 
 def follow(stack: Stack, runs: Callable[[], Sequence[FlowRun]], say: Callable[[str], None]) -> None:
@@ -123,40 +149,92 @@ def follow(stack: Stack, runs: Callable[[], Sequence[FlowRun]], say: Callable[[s
     wait_until(ended, "a run to end", SECONDS, every=0.25)
 
 
-def measure(stack: Stack, chaining: Chaining, batch_id: str, run: FlowRun, faults: list[str]) -> Outcome:
-    """Reads the ledger's row of the batch and holds it against everything else that is known of it."""
+def measure(stack: Stack, chaining: Chaining, batches: Collection[Batch], run: FlowRun, faults: list[str]) -> Outcome:
+    """Reads the ledger's rows of the batches and holds them against everything else that is known of them."""
     with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
-        row = warehouse.execute(
-            "select rows, handoff, extract_flow_run_id, transform_flow_run_id, event_at, started_at, processed_at "
-            "from ops.ledger where batch_id = ?",
-            [batch_id],
-        ).fetchone()
-        in_mart = warehouse.sql("select count(*) from marts.dim_products").fetchall()[0][0]
-    if row is None:
-        raise StackError(f"{chaining.name}: batch {batch_id} is not in the ledger")
-    rows, handoff, extract_id, transform_id, event_at, started_at, processed_at = row
-    extract = read_run(stack, extract_id)
+        rows = [ledger_row(warehouse, batch) for batch in batches]
+    extracts = [read_run(stack, row["extract_flow_run_id"]) for row in rows]
     started_by = who_started(stack, run)
     expectations: dict[str, tuple[Any, Any]] = {
         "started by": (chaining.started_by, started_by),
-        "hand-off": (chaining.handoff, handoff),
-        "rows in dim_products": (rows, in_mart),
-        "run in the ledger": (run.id, transform_id),
+        "hand-off": ({chaining.handoff}, {row["handoff"] for row in rows}),
+        "run in the ledger": ({run.id}, {row["transform_flow_run_id"] for row in rows}),
     }
-    if chaining.handoff != "caller":
-        expectations["batch in the run's parameters"] = (batch_id, run.parameters.get("batch_id"))
+    for row, batch in zip(rows, batches, strict=True):
+        expectations[f"rows of {batch.source} in the ledger"] = (batch.manifest().rows, row["rows"])
+        expectations[f"rows of {batch.source} in {MARTS[batch.source][0]}"] = (row["rows"], row["in_mart"])
+        if chaining.handoff != "caller":
+            expectations["batch in the run's parameters"] = (batch.batch_id, run.parameters.get("batch_id"))
     faults += [f"{what}: expected {want}, found {got}" for what, (want, got) in expectations.items() if want != got]
+    started_at, processed_at = rows[0]["started_at"], rows[0]["processed_at"]
     return Outcome(
         chaining=chaining,
         started_by=started_by,
-        extract_seconds=extract.total_run_time.total_seconds(),
-        handoff_seconds=seconds(event_at, started_at),
+        extract_seconds=max(extract.total_run_time.total_seconds() for extract in extracts),
+        handoff_seconds=min(seconds(row["event_at"], started_at) for row in rows),
         dbt_seconds=seconds(started_at, processed_at),
-        total_seconds=seconds(extract.start_time, processed_at),
-        rows_landed=rows,
-        rows_in_mart=in_mart,
+        total_seconds=max(seconds(extract.start_time, processed_at) for extract in extracts),
+        rows_landed=sum(batch.manifest().rows for batch in batches),
+        rows_in_marts=sum(row["in_mart"] for row in rows),
         faults=tuple(faults),
     )
+
+
+def ledger_row(warehouse: duckdb.DuckDBPyConnection, batch: Batch) -> dict[str, Any]:
+    """What the ledger says of a batch, and as `in_mart` how many of its records the source's mart has."""
+    mart, key = MARTS[batch.source]
+    found = warehouse.execute(
+        "select rows, handoff, extract_flow_run_id, transform_flow_run_id, event_at, started_at, processed_at, "
+        f"(select count(distinct {key}) from marts.{mart} where _batch_id = batch_id) as in_mart "
+        "from ops.ledger where source = ? and batch_id = ?",
+        [batch.source, batch.batch_id],
+    )
+    row = found.fetchone()
+    if row is None:
+        raise StackError(f"{batch.source} {batch.batch_id} is not in the ledger")
+    return dict(zip([column[0] for column in found.description or ()], row, strict=True))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The records of a source's latest batch, counted at each place on their way."""
+
+    source: str
+    landed: int
+    in_ledger: int
+    in_base: int
+    in_mart: int
+
+    def faults(self) -> list[str]:
+        """One if they are not all the same."""
+        different = len({self.landed, self.in_ledger, self.in_base, self.in_mart}) > 1
+        return [f"{self.source}: rows were lost or came twice: {self}"] if different else []
+
+
+def count(stack: Stack, source: str) -> Counts:
+    """Counts the records of the source's latest batch."""
+    latest = max((batch for batch in landed(stack.landing) if batch.source == source), key=lambda batch: batch.batch_id)
+    with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
+        row = ledger_row(warehouse, latest)
+        ((in_base,),) = warehouse.execute(
+            f"select count(*) from base.base_{source.replace('.', '__')} where _batch_id = ?", [latest.batch_id]
+        ).fetchall()
+    return Counts(source, latest.manifest().rows, row["rows"], in_base, row["in_mart"])
+
+
+def faults_of_the_join(stack: Stack) -> list[str]:
+    """Items that found no product or user, and carts whose items do not add up to the cart's own total."""
+    with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
+        ((items, joined),) = warehouse.sql(
+            f"select (select count(*) from marts.fct_cart_items), (select count(*) {JOINED})"
+        ).fetchall()
+        wrong = warehouse.sql(
+            "select cart_id from staging.stg_dummyjson__carts as carts join marts.fct_cart_items as items "
+            "using (cart_id, _batch_id) group by cart_id, carts.discounted_total, carts.unit_count "
+            "having sum(items.discounted_total) <> carts.discounted_total or sum(items.quantity) <> carts.unit_count"
+        ).fetchall()
+    faults = [f"cart {cart_id}: its items do not add up to its totals" for (cart_id,) in wrong]
+    return faults + ([f"{items} cart items, but {joined} with product and user"] if items != joined else [])
 
 
 def who_started(stack: Stack, run: FlowRun) -> str:
@@ -192,7 +270,7 @@ def seconds(start: datetime | None, end: datetime | None) -> float:
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes, a line each, in columns."""
     head = ("chaining", "transform started by", "extract s", "event to", "dbt and", "total s", "rows", "rows in")
-    under = ("", "", "", "1st line s", "ledger s", "", "landed", "dim_products")
+    under = ("", "", "", "1st line s", "ledger s", "", "landed", "the marts")
     lines = [
         (
             o.chaining.name,
@@ -202,19 +280,29 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{o.dbt_seconds:.2f}",
             f"{o.total_seconds:.2f}",
             str(o.rows_landed),
-            str(o.rows_in_mart),
+            str(o.rows_in_marts),
         )
         for o in outcomes
     ]
     return in_columns([head, under, *lines], left=2)
 
 
-def first_rows(stack: Stack) -> str:
-    """The first rows of a mart, as anybody would query it."""
+def table_of_counts(counts: Sequence[Counts]) -> str:
+    """The counts, a line a source; they are all the same in a line, or something is wrong."""
+    head = ("source", "mart", "rows landed", "in the ledger", "in the base layer", "in the mart")
+    lines = [
+        (c.source, MARTS[c.source][0], *(str(n) for n in (c.landed, c.in_ledger, c.in_base, c.in_mart))) for c in counts
+    ]
+    return in_columns([head, *lines], left=2)
+
+
+def best_selling(stack: Stack) -> str:
+    """A question that needs all three sources, asked as anybody would."""
     with duckdb.connect(str(stack.warehouse), read_only=True) as warehouse:
-        mart = warehouse.sql("from marts.category_summary limit 5")
-        rows = [tuple(mart.columns), *(tuple(str(value) for value in row) for row in mart.fetchall())]
-    return "from marts.category_summary limit 5\n" + in_columns(rows, left=1)
+        answer = warehouse.sql(BEST_SELLING)
+        rows = [tuple(answer.columns), *(tuple(str(value) for value in row) for row in answer.fetchall())]
+    title = "fct_cart_items with dim_products and dim_users: the best-selling categories, and who buys them"
+    return f"{title}\n{in_columns(rows, left=1)}"
 
 
 def in_columns(rows: Sequence[Sequence[str]], left: int) -> str:

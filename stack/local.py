@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -74,7 +75,8 @@ def start_stack(folder: Path, *, api: str | None, port: int, schedules: bool, sa
 def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Callable[[str], None]) -> Stack:
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if api is None:
-        api = start_sample_api(folder, inherited)
+        # With schedules off the shop stays as it is today: what is checked must not change at midnight.
+        api = start_sample_api(folder, inherited, day=None if schedules else datetime.now(UTC).date())
         say(f"sample API      {api}")
     environment = {
         **inherited,
@@ -104,11 +106,11 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
     return stack
 
 
-def start_sample_api(folder: Path, environment: dict[str, str]) -> str:
-    """Starts the API that stands in for dummyjson.com; returns its base URL."""
+def start_sample_api(folder: Path, environment: dict[str, str], day: date | None = None) -> str:
+    """Starts the API that stands in for dummyjson.com, fixed on a day or always on today's; returns its base URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "stack.sample_api", "--port", str(port)]
+    command = [sys.executable, "-m", "stack.sample_api", "--port", str(port), *(["--day", f"{day}"] if day else [])]
     start("sample-api", command, folder, environment, ready=lambda: answers(f"{url}/products?limit=1"))
     return url
 

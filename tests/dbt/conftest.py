@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
 from dbt_common.events.base_types import EventLevel, EventMsg
 
 from flows import ledger
@@ -41,6 +42,8 @@ class Place:
 
     landing: Path
     warehouse: Path
+    manifest: Manifest | None = field(default=None, repr=False)
+    """The project as dbt parsed it; kept, because parsing again takes a third of a build of these few rows."""
     _landed: int = 0
 
     @property
@@ -74,6 +77,20 @@ class Place:
         self._landed = number
         return self
 
+    def keep(self, name: str) -> None:
+        """Keeps a copy of everything that is landed and built, to `bring_back` later."""
+        for folder in (self.landing, self.warehouse.parent):
+            shutil.copytree(folder, self.landing.parent / f"{name}-{folder.name}")
+
+    def bring_back(self, name: str) -> bool:
+        """Whether a copy of that name was kept; if so, it is in place now."""
+        if not (self.landing.parent / f"{name}-{self.landing.name}").exists():
+            return False
+        for folder in (self.landing, self.warehouse.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self.landing.parent / f"{name}-{folder.name}", folder)
+        return True
+
     def dbt(self, *arguments: str) -> Built:
         """One dbt invocation, in this process."""
         warnings: list[str] = []
@@ -82,8 +99,13 @@ class Place:
             if event.info.level == EventLevel.WARN:
                 warnings.append(event.info.msg)
 
+        # Another target or other variables would be another project to dbt; `docs` and `parse` write what was parsed.
+        own = arguments[0] in ("docs", "parse") or {"--target", "--vars"} & {*arguments}
+        if arguments[0] in ("build", "run"):
+            arguments = (*arguments, "--no-write-json")
         try:
-            result = dbtRunner(callbacks=[listen]).invoke([*arguments, "--quiet", "--log-level", "none"])
+            runner = dbtRunner(None if own else self.parsed(), callbacks=[listen])
+            result = runner.invoke([*arguments, "--quiet", "--log-level", "none"])
         finally:
             close_warehouse()
         if result.exception:
@@ -96,6 +118,14 @@ class Place:
             messages={node.node.name: node.message for node in bad},
             warnings=warnings,
         )
+
+    def parsed(self) -> Manifest:
+        """The project, parsed once a session: no test changes a file of it."""
+        if self.manifest is None:
+            answer = dbtRunner().invoke(["parse", "--quiet", "--log-level", "none"])
+            assert isinstance(answer.result, Manifest), answer.exception
+            self.manifest = answer.result
+        return self.manifest
 
     def build(self, *arguments: str) -> Built:
         """`dbt build` as the transform runs it: of what the landed sources feed, and without unit tests."""
@@ -135,21 +165,28 @@ def close_warehouse() -> None:
         DuckDBConnectionManager.close_all_connections()
 
 
-@pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty landing and no warehouse, and everything that dbt reads from the environment set to them."""
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The one place of the session, as whatever test came before has left it."""
     folder = tmp_path_factory.getbasetemp() / "dbt"
     made = Place(folder / "landing", folder / "warehouse" / "warehouse.duckdb")
-    made.warehouse.parent.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setenv("BATON_LANDING_ROOT", str(made.landing))
-    monkeypatch.setenv("BATON_WAREHOUSE", str(made.warehouse))
+    made.warehouse.parent.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def place(places: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty landing and a warehouse without rows, and everything that dbt reads from the environment set to them."""
+    folder = places.landing.parent
+    monkeypatch.setenv("BATON_LANDING_ROOT", str(places.landing))
+    monkeypatch.setenv("BATON_WAREHOUSE", str(places.warehouse))
     monkeypatch.setenv("DBT_PROJECT_DIR", str(PROJECT))
     monkeypatch.setenv("DBT_PROFILES_DIR", str(PROJECT))
     monkeypatch.setenv("DBT_TARGET", "in_process")
     monkeypatch.setenv("DBT_TARGET_PATH", str(folder / "target"))
     monkeypatch.setenv("DBT_LOG_PATH", str(folder / "logs"))
-    made.clear()
-    return made
+    places.clear()
+    return places
 
 
 def day(number: int, hour: int = 0) -> datetime:

@@ -77,12 +77,13 @@ def test_a_manifest_with_rows_and_a_file_with_none_stops_the_build(place: Place)
 
 
 def test_a_batch_with_ten_times_fewer_rows_stops_the_build_until_it_is_accepted(place: Place) -> None:
-    assert "2 rows after 30 in the batch before; set it aside, or accept it" in stopped(place, [product(1), product(2)])
+    message = stopped(place, [product(1), product(2), product(3)])
+    assert "3 rows after 30 in the batch before; set it aside, or accept it" in message
     assert place.rows("select count(*) from marts.dim_products") == [(0,)]
-    ((small,),) = place.rows("select _batch_id from base.base_dummyjson__products_batches where loaded_rows = 2")
+    ((small,),) = place.rows("select _batch_id from base.base_dummyjson__products_batches where loaded_rows = 3")
     place.built("--vars", json.dumps({"accepted_batches": [small]}), *place.selection())
-    assert place.rows("select count(*) from marts.dim_products") == [(2,)]
-    assert place.rows("select count(*) from marts.dim_products_history where not is_current") == [(28,)]
+    assert place.rows("select count(*) from marts.dim_products") == [(3,)]
+    assert place.rows("select count(*) from marts.dim_products_history where not is_current") == [(27,)]
 
 
 def test_an_empty_batch_after_a_full_one_stops_the_build_and_once_accepted_closes_every_product(place: Place) -> None:

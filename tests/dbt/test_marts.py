@@ -6,17 +6,21 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import duckdb
 import pytest
 
+from stack.sample_data import FIRST_DAY, Entity, Shop
 from tests.dbt.conftest import PROJECT, Place, cart, day, product, user
 from tests.dbt.test_batches import PRODUCTS
 
 
 @pytest.fixture
 def shop(place: Place) -> Place:
-    """Two days of a small shop, built."""
+    """Two days of a small shop, built; once a session, since no test changes more of it than an export."""
+    if place.bring_back("shop"):
+        return place
     place.land("dummyjson.users", [user(n) for n in (1, 2, 3)], day(1))
     place.land(PRODUCTS, [product(n, price=10 * n) for n in range(1, 7)], day(1))
     place.land("dummyjson.carts", [cart(1, 1, (1, 2))], day(1))
@@ -27,7 +31,28 @@ def shop(place: Place) -> Place:
     )
     place.land("dummyjson.carts", [cart(1, 1, (1, 2), (2, 1)), cart(2, 2, (2, 5), (6, 1)), cart(3, 1, (3, 1))], day(2))
     place.built()
+    place.keep("shop")
     return place
+
+
+def test_five_days_of_the_sample_shop_need_no_warning_and_their_carts_find_every_product_and_user(place: Place) -> None:
+    for number in range(5):
+        shop = Shop(FIRST_DAY + timedelta(days=number), products=60, carts=20, users=30)
+        for entity in get_args(Entity):
+            records = [shop.record(entity, record_id) for record_id in shop.ids(entity)]
+            place.land(f"dummyjson.{entity}", records, day(number + 1))
+    assert place.built().warnings == []
+    assert place.rows("select count(*) filter (is_current), count(*) > 80 from marts.dim_products_history") == [
+        (60, True)
+    ]
+    ((items, found, value, total),) = place.rows(
+        "select count(*), count(dim_products.product_id + dim_users.user_id), sum(discounted_total), (select "
+        "sum(discounted_total) from staging.stg_dummyjson__carts where _batch_id = max(fct_cart_items._batch_id)) "
+        "from marts.fct_cart_items left join marts.dim_products using (product_id) "
+        "left join marts.dim_users using (user_id)"
+    )
+    assert items == found == sum(len(shop.record("carts", number)["products"]) for number in shop.ids("carts"))
+    assert value == total
 
 
 def columns(place: Place, schemas: str) -> Iterator[tuple[str, str]]:

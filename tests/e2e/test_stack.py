@@ -70,6 +70,27 @@ def test_an_extract_is_followed_by_one_transform_that_the_automation_started(sta
     assert demo.who_started(stack, run) == "automation transform_when_extract_finishes"
 
 
+def test_carts_and_users_take_the_same_way_through_the_same_automation(stack: local.Stack) -> None:
+    known = {run.id for run in runs_of(stack, "transform")}
+    for name in ("extract/dummyjson-carts", "extract/dummyjson-users"):
+        command(stack, "prefect", "deployment", "run", name)
+
+    def started_for_both() -> bool:
+        new = [run for run in runs_of(stack, "transform") if run.id not in known]
+        return len(new) == 2 and all(run.state is not None and run.state.is_final() for run in new)
+
+    # Not by looking into the warehouse: a file that is held open for reading cannot be written.
+    processes.wait_until(started_for_both, "a transform for carts and one for users to end", SECONDS)
+    new = [run for run in runs_of(stack, "transform") if run.id not in known]
+    assert [run.state for run in new if run.state is None or not run.state.is_completed()] == []
+    assert {run.parameters["source"] for run in new} == {"dummyjson.carts", "dummyjson.users"}
+    assert {demo.who_started(stack, run) for run in new} == {"automation transform_when_extract_finishes"}
+    with ledger.opened(stack.warehouse, 30, read_only=True) as warehouse:
+        rows = warehouse.sql("select source, handoff, rows from ops.ledger order by all").fetchall()
+    assert rows[:1] + rows[-1:] == [("dummyjson.carts", "event", 50), ("dummyjson.users", "event", 208)]
+    assert [demo.count(stack, source).faults() for source in demo.MARTS] == [[], [], []]
+
+
 def test_an_orchestrator_run_has_one_transform_and_it_is_its_child(stack: local.Stack) -> None:
     known = runs_of(stack, "transform")
     command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson")
@@ -149,9 +170,13 @@ def test_the_demo_runs_the_three_chainings_and_leaves_nothing_running(tmp_path: 
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for chaining in ("triggered", "imperative", "launch-and-leave"):
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{chaining}  ")]
-        assert line.split()[-2:] == ["194", "194"]
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+    for chaining, rows in (("triggered", "194"), ("imperative", "452"), ("launch-and-leave", "194")):
+        assert lines[chaining][-2:] == [rows, rows]
+    for source, rows in (("dummyjson.products", "194"), ("dummyjson.carts", "50"), ("dummyjson.users", "208")):
+        assert lines[source][-4:] == [rows] * 4
+    assert "3 chainings, 0 faults" in done.stdout
+    assert lines["category"] == ["category", "carts", "average_age", "units", "revenue"]
     assert list(tmp_path.glob("baton-demo-*")) == []
     processes_left = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path) not in processes_left

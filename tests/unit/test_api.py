@@ -8,6 +8,7 @@ import pytest
 
 from flows.api import ApiChanged, ApiError, Page, read_pages
 from stack.sample_api import Answer, problem, reply, serving
+from stack.sample_data import FIRST_DAY
 
 Query = dict[str, str]
 
@@ -22,7 +23,7 @@ def envelope(records: list[object], total: int) -> Answer:
 
 @pytest.mark.parametrize("page_size", [1, 7, 97, 194, 1000])
 def test_every_record_is_read_whatever_the_page_size(page_size: int) -> None:
-    with serving(194) as url:
+    with serving(194, day=FIRST_DAY) as url:
         pages = read(url, page_size)
     assert [record["id"] for page in pages for record in page.records] == list(range(1, 195))
     assert {page.total for page in pages} == {194}

@@ -43,7 +43,8 @@
                 )
             from batches
             where
-                loaded_rows < rows_before * {{ var('volume_error_below') }}
+                loaded_rows < rows_before
+                and loaded_rows <= rows_before * {{ var('volume_error_at') }}
                 and _batch_id not in ('{{ var('accepted_batches') | join("', '") }}')
             union all
             select
