@@ -38,7 +38,13 @@ def prune(settings: Settings, days: float, dry_run: bool) -> int:
 
     A full refresh rebuilds from the landing, so it can only bring back what has not been pruned.
     """
-    cutoff = datetime.now(UTC) - timedelta(days=days)
+    # A full refresh reads what would be removed here.
+    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
+        return remove(settings, datetime.now(UTC) - timedelta(days=days), dry_run)
+
+
+def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
+    """Removes, and names, each batch that was extracted before the cutoff and that the ledger holds."""
     processed = ledger.read(settings.warehouse, settings.warehouse_wait_seconds).processed
     removed = 0
     for batch in landed(settings.landing_root):
