@@ -102,8 +102,12 @@ def main(folder: Path) -> None:
             answers.write(f"{pid}\n")
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        run(order, folder)
-        sys.exit(0)
+        try:
+            run(order, folder)
+        finally:
+            EventsWorker.drain_all(timeout=10)  # What `emit_event` has queued; a process does it when it ends.
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def run(order: dict[str, Any], folder: Path) -> None:

@@ -79,6 +79,10 @@ def install(folder: Path, event_fault: str = "none") -> None:
     wrap(events, "send", lambda send: sending(points, event_fault, send))
     wrap(build, "invoke", lambda invoke: building(points, invoke))
     wrap(ledger, "record", lambda record: recording(points, record))
+    if "NAIVE_HANDOFF" in os.environ:
+        from tests.chaos.naive import faults
+
+        faults.install(points, event_fault)
     wrap(prefect.flow_runs, "wait_for_flow_run", lambda wait: before(points, "orchestrate.waiting", wait))
 
 

@@ -1,6 +1,7 @@
 """What is done to the chain, in which order: follows from the seed alone."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +39,9 @@ class Round:
         return asdict(self)
 
 
-def rounds(seed: int, kills: int, landings: int, where: tuple[str, ...]) -> list[Round]:
+def rounds(
+    seed: int, kills: int, landings: int, where: tuple[str, ...], most: Mapping[str, int] = points.MOST
+) -> list[Round]:
     """So many rounds with one kill each; every point comes equally often, in an order that the seed decides."""
     chance = random.Random(seed)
     wanted: list[str] = []
@@ -51,7 +54,7 @@ def rounds(seed: int, kills: int, landings: int, where: tuple[str, ...]) -> list
             Round(
                 number,
                 point,
-                chance.randint(1, points.MOST.get(point, 1 if point not in points.FROM_OUTSIDE else 30)),
+                chance.randint(1, most.get(point, 1 if point not in points.FROM_OUTSIDE else 30)),
                 tuple(Landing(event_fault(chance), api_fault(chance)) for _ in range(share)),
                 again=chance.random() < 0.5,
                 by_hand=chance.random() < 0.1,
