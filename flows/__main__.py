@@ -60,7 +60,7 @@ def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
             print(f"{'would remove' if dry_run else 'removed'} {batch.folder}")
             if not dry_run:
                 # The records go first: without them the folder is no batch to any reader.
-                batch.records.unlink()
+                batch.records.unlink(missing_ok=True)
                 shutil.rmtree(batch.folder)
     print(f"{removed} batches extracted before {cutoff:%Y-%m-%d %H:%M} UTC {'would be ' if dry_run else ''}removed")
     return 0

@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: the full profile. Resumable: rounds that are done are in the folder's journal."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=results.FILE)
     parser.add_argument("--arm", choices=ARMS, default="baton", help="the chain itself, or a naive one as control")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the stack is ended, too.
     return results.run_arm(ARMS[arguments.arm], arguments)
 
 

@@ -88,7 +88,9 @@ class Forks:
 
 def main(folder: Path) -> None:
     """Forks until stdin ends."""
-    sys.path.insert(0, str(PROJECT))
+    import dbt.cli.main  # noqa: F401
+    import prefect_dbt  # noqa: F401
+    from prefect.events.worker import EventsWorker
 
     import flows.extract
     import flows.transform  # noqa: F401

@@ -277,6 +277,7 @@ def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
         "PREFECT_SERVER_UI_ENABLED": "false",
     }
+    processes.stop_all(folder)  # What an earlier start left, if it was killed itself.
     api = FaultyApi()
     with serving(products, intercept=api) as url:
         os.environ |= arm.environment(folder, url)
