@@ -38,7 +38,13 @@ def prune(settings: Settings, days: float, dry_run: bool) -> int:
 
     A full refresh rebuilds from the landing, so it can only bring back what has not been pruned.
     """
-    cutoff = datetime.now(UTC) - timedelta(days=days)
+    # A full refresh reads what would be removed here.
+    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
+        return remove(settings, datetime.now(UTC) - timedelta(days=days), dry_run)
+
+
+def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
+    """Removes, and names, each batch that was extracted before the cutoff and that the ledger holds."""
     processed = ledger.read(settings.warehouse, settings.warehouse_wait_seconds).processed
     removed = 0
     for batch in landed(settings.landing_root):
@@ -54,7 +60,7 @@ def prune(settings: Settings, days: float, dry_run: bool) -> int:
             print(f"{'would remove' if dry_run else 'removed'} {batch.folder}")
             if not dry_run:
                 # The records go first: without them the folder is no batch to any reader.
-                batch.records.unlink()
+                batch.records.unlink(missing_ok=True)
                 shutil.rmtree(batch.folder)
     print(f"{removed} batches extracted before {cutoff:%Y-%m-%d %H:%M} UTC {'would be ' if dry_run else ''}removed")
     return 0

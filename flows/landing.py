@@ -13,20 +13,23 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from flows.settings import SOURCE_NAME, split_source
+from flows.settings import split_source
 
 RECORDS = "records.jsonl.gz"
 MANIFEST = "manifest.json"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 SCHEMA_VERSION = 1
 COMPRESSION = 1  # twice as fast as the default for files a fifth larger; extracts are bound by it
@@ -82,7 +85,8 @@ class Batch:
         """The manifest as written; BatchError if it is missing, unreadable or another batch's."""
         path = self.folder / MANIFEST
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            with _open_file(path) as file:
+                manifest = Manifest.model_validate_json(file.read())
         except (OSError, ValidationError) as error:
             raise BatchError(f"{path}: not a manifest that can be read: {error}") from error
         if (manifest.source, manifest.batch_id) != (self.source, self.batch_id):
@@ -93,7 +97,7 @@ class Batch:
         """The manifest, once the records file has been found to have its size and sha256; else BatchError."""
         manifest = self.manifest()
         try:
-            with self.records.open("rb") as file:
+            with _open_file(self.records) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.tell()
         except OSError as error:
@@ -215,14 +219,19 @@ def landed(root: Path) -> list[Batch]:
 
     Whatever else lies under the root is passed over. Costs one listing a source, whatever the
     number of batches: a folder named `batch_id=<id>` is a published batch by construction.
+
+    Raises BatchError for a source's folder that cannot be listed or is a link, which would lead out of the root.
     """
     return [
         Batch(root, f"{source}.{table}", batch_id)
         for source in _folders(root)
-        for table in _folders(root / source)
-        if SOURCE_NAME.fullmatch(f"{source}.{table}")
+        if NAME.fullmatch(source)
+        for table in _folders(_no_link(root / source))
+        if NAME.fullmatch(table)
         for batch_id in sorted(
-            name.removeprefix("batch_id=") for name in _folders(root / source / table) if name.startswith("batch_id=")
+            name.removeprefix("batch_id=")
+            for name in _folders(_no_link(root / source / table))
+            if name.startswith("batch_id=")
         )
         if BATCH_ID.fullmatch(batch_id)
     ]
@@ -234,6 +243,27 @@ def _folders(path: Path) -> list[str]:
             return sorted(entry.name for entry in entries if entry.is_dir())
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise BatchError(f"{path}: cannot be listed: {error}") from error
+
+
+def _no_link(folder: Path) -> Path:
+    """The folder itself. Its batches would be passed over in silence if a link were not an error."""
+    if folder.is_symlink():
+        raise BatchError(f"{folder}: is a link, expected a folder; only BATON_LANDING_ROOT itself may be one")
+    return folder
+
+
+def _open_file(path: Path) -> BufferedReader:
+    """Opens a batch's file for reading; OSError for a link, which may lead anywhere, and for what is no file."""
+    if path.parent.is_symlink():
+        raise OSError(f"{path.parent} is a link, expected a folder")
+    # Without O_NONBLOCK a named pipe would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("expected a file")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextlib.contextmanager

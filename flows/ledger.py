@@ -6,6 +6,7 @@ one of them or still pending, whatever is killed when.
 """
 
 import contextlib
+import fcntl
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -100,6 +101,30 @@ def opened(warehouse: Path, wait_seconds: float, *, read_only: bool = False) -> 
         connection.close()
 
 
+@contextlib.contextmanager
+def sole_writer(warehouse: Path, wait_seconds: float) -> Iterator[None]:
+    """For a whole transform, from reading the ledger to writing it: one at a time, whoever started it.
+
+    DuckDB's own lock does not do that: dbt lets go of the file between two nodes, so two builds would get in each
+    other's way and both fail. The system drops this one, on a file beside the warehouse, when its process dies.
+    """
+    deadline = time.monotonic() + wait_seconds
+    warehouse.parent.mkdir(parents=True, exist_ok=True)
+    with warehouse.with_name(f"{warehouse.name}.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WarehouseBusy(
+                        f"{warehouse}: another transform was at work for all of {wait_seconds:.0f} seconds. The batches "
+                        "stay pending; the next transform takes them"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
 @dataclass(frozen=True)
 class State:
     """What the ledger holds: the batches that need nothing more, and by which dbt project the last one was built."""
@@ -170,7 +195,7 @@ def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
     """Make a batch that was set aside pending again, its failures forgotten; False if it was not set aside."""
     with _transaction(connection):
         found = connection.execute(
-            "delete from ops.quarantine where source = ? and batch_id = ? returning source", key
+            "delete from ops.quarantine where source = ? and batch_id = ? and not held returning source", key
         ).fetchall()
         connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
     return bool(found)

@@ -38,12 +38,13 @@ def transform(
     started_at = datetime.now(UTC)
     log_reason(source, batch_id, event_id)
     settings = Settings()
-    if command != "build" or select is not None:
-        return run_dbt(build.arguments(command, select, full_refresh), settings)
-    pending = find_pending(settings, full_refresh)
-    if not pending and not full_refresh:
-        return Completed(name="NothingToDo", message=f"every batch under {settings.landing_root} is in the ledger")
-    outcome = process(pending, started_at, full_refresh, settings)
+    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
+        if command != "build" or select is not None:
+            return run_dbt(build.arguments(command, select, full_refresh), settings)
+        pending = find_pending(settings, full_refresh)
+        if not pending and not full_refresh:
+            return Completed(name="NothingToDo", message=f"every batch under {settings.landing_root} is in the ledger")
+        outcome = process(pending, started_at, full_refresh, settings)
     events.send(finished_events(outcome.entries))
     report(outcome, event_id)
     if outcome.set_aside:

@@ -1,0 +1,31 @@
+"""The control: the chain as it is mostly written. One file, one event or one call, and dbt on that file."""
+
+import os
+import uuid
+from typing import Any
+
+from prefect import flow
+
+from flows import api
+from tests.chaos.naive import steps
+
+
+@flow(name="extract")
+def extract(source: str = "dummyjson.products", page_size: int = 5, handoff: str = "event") -> dict[str, Any]:
+    """All records into one file, then the hand-over. It reads the API as carefully as the other arm."""
+    batch_id = uuid.uuid4().hex
+    file = steps.FILE.open("w")
+    for page in api.read_pages(os.environ["NAIVE_API"], "products", page_size):
+        steps.write_page(file, page.records, batch_id)
+    steps.close(file, batch_id)
+    if os.environ["NAIVE_HANDOFF"] == "event":
+        steps.emit(batch_id)
+    else:
+        steps.launch(batch_id)
+    return {"batch_id": batch_id}
+
+
+@flow(name="transform")
+def transform() -> None:
+    """The file's records, after those that are there."""
+    steps.build()
