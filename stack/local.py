@@ -130,6 +130,7 @@ def start_worker(stack: Stack, name: str = "worker") -> None:
 def start_prefork_engine(stack: Stack) -> None:
     """Starts the process that flow runs are forked from; see stack/prefork/README.md."""
     if can_fork():
+        socket_of(stack).unlink(missing_ok=True)  # An engine that was killed leaves it behind.
         command = [sys.executable, str(PREFORK / "server.py"), str(socket_of(stack)), str(PREFORK / "prepare_dbt.py")]
         start("prefork-engine", command, stack.folder, stack.environment, ready=socket_of(stack).exists)
 
@@ -146,9 +147,8 @@ def socket_of(stack: Stack) -> Path:
 
 def engine_command(stack: Stack) -> list[str]:
     """What the worker starts for a flow run: in place of an interpreter, a client of the prefork engine."""
-    if not can_fork():
-        return [sys.executable, "-m", "prefect.engine"]
-    return [sys.executable, "-I", "-S", str(PREFORK / "client.py"), str(socket_of(stack))]
+    start = ["-I", "-S", str(PREFORK / "client.py"), str(socket_of(stack))] if can_fork() else ["-m"]
+    return [sys.executable, *start, "prefect.engine"]
 
 
 def make_work_pool(stack: Stack) -> None:

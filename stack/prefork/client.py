@@ -1,4 +1,4 @@
-"""Runs a Prefect flow run in a process forked by the prefork engine: `python -I -S client.py SOCKET`.
+"""Runs a module in a process forked by the prefork engine: `python -I -S client.py SOCKET prefect.engine`.
 
 Stands where `python -m prefect.engine` would: same output, same exit code, same signals. If the engine does not
 answer, or says that it cannot stand in for a fresh interpreter, this process becomes one.
@@ -29,15 +29,16 @@ class NoEngine(Exception):
     """The prefork engine cannot run this flow run; nothing of it was started."""
 
 
-def main(path: str) -> "NoReturn":
+def main(path: str, module: "list[str]") -> "NoReturn":
     """Hands the run over and ends as it ends."""
     try:
-        connection = hand_over(path)
+        connection = hand_over(path, module)
     except (NoEngine, OSError) as error:
-        become_cold_engine(f"{path}: {error or type(error).__name__}")
-    # Only now does anything start: an engine that wakes up after we have given up finds nobody who says so.
+        become_interpreter(module, f"{path}: {error or type(error).__name__}")
+    # Only now does anything start, and has the streams: an engine that wakes up after we gave up finds nobody here.
     connection.settimeout(None)
-    connection.send(GO)
+    streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+    connection.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
     for number in FORWARDED:
         _signal.signal(number, lambda number, _: connection.send(bytes([number])))
     child = read_line(connection)
@@ -52,18 +53,16 @@ def main(path: str) -> "NoReturn":
     end_by_signal(int(code or _signal.SIGKILL))
 
 
-def hand_over(path: str) -> "_socket.socket":
-    """A connection to a process that waits for the word to run this flow run."""
+def hand_over(path: str, module: "list[str]") -> "_socket.socket":
+    """A connection to a process that waits for the word to run the module, which is its name and its arguments."""
     connection = connect(path)
     connection.settimeout(ANSWER_SECONDS)
     environment = [name + b"=" + value for name, value in posix.environ.items()]
     umask = os.umask(0o077)
     os.umask(umask)
-    request = b"\0".join([os.fsencode(os.getcwd()), b"%d" % umask, *environment])
-    header = len(request).to_bytes(8, "big")
-    descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
-    connection.sendmsg([header], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
-    connection.sendall(request)
+    parts = [os.getcwd(), str(umask), str(len(module)), *module]
+    request = b"\0".join([*map(os.fsencode, parts), *environment])
+    connection.sendall(len(request).to_bytes(8, "big") + request)
     answer = read_line(connection)
     if answer != "ready":
         raise NoEngine(answer or "the engine hung up")
@@ -104,11 +103,11 @@ def end_by_signal(number: int) -> "NoReturn":
     os._exit(128 + number)
 
 
-def become_cold_engine(reason: str) -> "NoReturn":
-    """Becomes the interpreter that Prefect would have started."""
+def become_interpreter(module: "list[str]", reason: str) -> "NoReturn":
+    """Becomes the interpreter in whose place this program was started."""
     os.write(2, f"WARNING: no prefork engine, this run starts its own interpreter: {reason}\n".encode())
-    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
+    os.execv(sys.executable, [sys.executable, "-m", *module])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

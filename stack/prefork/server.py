@@ -5,10 +5,10 @@ becomes the flow run, and its parent, which passes signals on and says how it en
 it is forked. See README.md.
 """
 
-import array
 import contextlib
 import gc
 import importlib
+import io
 import logging
 import os
 import runpy
@@ -29,12 +29,13 @@ READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_"
 
 @dataclass(frozen=True)
 class Request:
-    """What a process inherits from the one that starts it."""
+    """What a process gets from the one that starts it."""
 
+    module: list[str]
+    """The name of the module to run, and its arguments."""
     folder: str
     umask: int
     environment: dict[str, str]
-    streams: list[int]
 
 
 class Refused(Exception):
@@ -42,7 +43,7 @@ class Refused(Exception):
 
 
 def main(path: Path, preparations: list[str]) -> None:
-    """Prepares and serves until a signal ends it; in each fork that it serves, becomes Prefect's engine."""
+    """Prepares and serves until a signal ends it; in each fork that it serves, runs a module."""
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     make_folder(path.parent)
@@ -51,8 +52,7 @@ def main(path: Path, preparations: list[str]) -> None:
         print(f"ready after {time.monotonic() - began:.1f} s with {len(sys.modules)} modules: {path}", flush=True)
         request = serve(listener)
     become(request)
-    sys.modules.pop("prefect.engine", None)  # A fresh interpreter runs it as its main program, too.
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    runpy.run_module(request.module[0], run_name="__main__", alter_sys=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -126,17 +126,20 @@ def start(connection: socket.socket) -> Request:
         request = receive(connection)
         refuse_what_a_fork_cannot_be(request)
         connection.sendall(b"ready\n")
-        if not connection.recv(1):
-            os._exit(0)  # The client did not wait so long, and has gone another way.
+        streams = receive_streams(connection)
     except Refused as reason:
         connection.sendall(f"{reason}\n".encode())
         os._exit(0)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # The client did not wait so long and has gone another way, or it is not one.
         os._exit(1)
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
         return request
+    for stream in streams:
+        os.close(stream)
     with contextlib.suppress(OSError):
         watch(connection, child)
     os._exit(0)
@@ -144,16 +147,20 @@ def start(connection: socket.socket) -> Request:
 
 def receive(connection: socket.socket) -> Request:
     """What the client sends; OSError or ValueError if it does not send all of it."""
-    header, ancillary, *_ = connection.recvmsg(8, socket.CMSG_SPACE(3 * array.array("i").itemsize))
-    streams = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            streams.frombytes(data)
     with connection.makefile("rb") as file:
-        parts = file.read(int.from_bytes(header, "big")).split(b"\0")
-    folder, umask, *variables = [os.fsdecode(part) for part in parts]
+        parts = file.read(int.from_bytes(file.read(8), "big")).split(b"\0")
+    folder, umask, count, *rest = [os.fsdecode(part) for part in parts]
+    module, variables = rest[: int(count)], rest[int(count) :]
     environment = dict(variable.split("=", 1) for variable in variables)
-    return Request(folder, int(umask), environment, streams.tolist())
+    return Request(module, folder, int(umask), environment)
+
+
+def receive_streams(connection: socket.socket) -> list[int]:
+    """Waits for the word to go and returns what comes with it: input, output and error output."""
+    _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
+    if len(descriptors) != 3:
+        raise ValueError(f"expected three streams, got {len(descriptors)}")
+    return descriptors
 
 
 def refuse_what_a_fork_cannot_be(request: Request) -> None:
@@ -215,19 +222,18 @@ def watch(connection: socket.socket, child: int) -> None:
 
 
 def become(request: Request) -> None:
-    """Makes this process what `python -m prefect.engine` is at its first line, but for what is imported already."""
-    for number, stream in enumerate(request.streams):
-        os.dup2(stream, number)
+    """Makes this process what `python -m MODULE` is at the module's first line, but for what is imported already."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    for output in (sys.stdout, sys.stderr):
-        output.reconfigure(line_buffering=output is sys.stderr or output.isatty())  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.write_through:
+        sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     os.environ.clear()
     os.environ.update(request.environment)
     os.umask(request.umask)
     os.chdir(request.folder)
     ours = {str(Path(__file__).parent), *STARTED_WITH.get("PYTHONPATH", "").split(os.pathsep)}
     sys.path[:] = [*first_folders(request), *(entry for entry in sys.path if entry not in ours)]
-    sys.argv, sys.orig_argv = [""], [sys.executable, "-m", "prefect.engine"]
+    sys.argv, sys.orig_argv = ["", *request.module[1:]], [sys.executable, "-m", *request.module]
+    sys.modules.pop(request.module[0], None)
     importlib.invalidate_caches()
     time.tzset()
     if "numpy" in sys.modules:  # Python's own generators seed themselves anew in a fork.
