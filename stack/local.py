@@ -24,6 +24,7 @@ from flows.settings import PROJECT
 from stack.processes import StackError, answers, free_port, running, start, start_prefect_server, stop_all
 
 POOL = "baton"
+PREFORK = Path(__file__).parent / "prefork"
 SETTINGS = {
     # The default of 10 s would be most of a hand-off's time.
     "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -95,6 +96,7 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
     start_prefect_server(folder, environment, port)
     stack = Stack(folder, environment["PREFECT_API_URL"], environment)
     say(f"Prefect server  {stack.prefect_api.removesuffix('/api')}")
+    start_prefork_engine(stack)
     make_work_pool(stack)
     run(stack, "prefect", "deploy", "--all")
     if not schedules:
@@ -127,11 +129,35 @@ def start_worker(stack: Stack, name: str = "worker") -> None:
     start(name, command, stack.folder, stack.environment, ready=heard)
 
 
+def start_prefork_engine(stack: Stack) -> None:
+    """Starts the process that flow runs are forked from; see stack/prefork/README.md."""
+    if can_fork():
+        socket_of(stack).unlink(missing_ok=True)  # An engine that was killed leaves it behind.
+        command = [sys.executable, str(PREFORK / "server.py"), str(socket_of(stack)), str(PREFORK / "prepare_dbt.py")]
+        start("prefork-engine", command, stack.folder, stack.environment, ready=socket_of(stack).exists)
+
+
+def can_fork() -> bool:
+    """Whether flow runs are forked here. Elsewhere than on Linux, what a library started does not survive a fork."""
+    return sys.platform == "linux"
+
+
+def socket_of(stack: Stack) -> Path:
+    """Where the prefork engine listens."""
+    return stack.folder / "prefork" / "socket"
+
+
+def engine_command(stack: Stack) -> list[str]:
+    """What the worker starts for a flow run: in place of an interpreter, a client of the prefork engine."""
+    start = ["-I", "-S", str(PREFORK / "client.py"), str(socket_of(stack))] if can_fork() else ["-m"]
+    return [sys.executable, *start, "prefect.engine"]
+
+
 def make_work_pool(stack: Stack) -> None:
     """The work pool and its two queues, unless they are there; one transform at a time, extracts side by side."""
     template = ProcessWorker.get_default_base_job_template()
     # With a command of its own a run pays one interpreter start; without one, Prefect starts a second to load the flow.
-    template["variables"]["properties"]["command"]["default"] = shlex.join([sys.executable, "-m", "prefect.engine"])
+    template["variables"]["properties"]["command"]["default"] = shlex.join(engine_command(stack))
     with client(stack) as api:
         try:
             api.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))

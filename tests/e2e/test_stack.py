@@ -145,7 +145,7 @@ def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_t
     with pytest.raises(processes.StackError, match="already running here"):
         local.start_stack(folder, api=None, port=port, schedules=False, say=print)
     before = landed(stack.landing)
-    assert set(processes.stop_all(folder)) == {"server", "worker", "sample-api"}
+    assert set(processes.stop_all(folder)) == {"server", "prefork-engine", "worker", "sample-api"}
     again = local.start_stack(folder, api=None, port=port, schedules=False, say=print)
     with local.client(again) as api:
         assert len({automation.name for automation in api.read_automations()}) == len(api.read_automations())

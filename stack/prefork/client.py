@@ -1,0 +1,113 @@
+"""Runs a module in a process forked by the prefork engine: `python -I -S client.py SOCKET prefect.engine`.
+
+Stands where `python -m prefect.engine` would: same output, same exit code, same signals. If the engine does not
+answer, or says that it cannot stand in for a fresh interpreter, this process becomes one.
+"""
+
+# Every flow run pays for the start of this program, so it imports nothing that is not there already or written in C.
+import _signal  # type: ignore[import-not-found]
+import os
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+try:
+    import _socket
+except ImportError:
+    _socket = None  # type: ignore[assignment]
+
+ANSWER_SECONDS = 10.0
+"""A forked process answers within milliseconds; this is for an engine that hangs, or a machine that does."""
+FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+GO = b"\0"
+
+
+class NoEngine(Exception):
+    """The prefork engine cannot run this flow run; nothing of it was started."""
+
+
+def main(path: str, module: "list[str]") -> "NoReturn":
+    """Hands the run over and ends as it ends."""
+    try:
+        connection = hand_over(path, module)
+    except (NoEngine, OSError) as error:
+        become_interpreter(module, f"{path}: {error or type(error).__name__}")
+    # Only now does anything start, and has the streams: an engine that wakes up after we gave up finds nobody here.
+    connection.settimeout(None)
+    streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+    connection.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+    for number in FORWARDED:
+        _signal.signal(number, lambda number, _: connection.send(bytes([number])))
+    child = read_line(connection)
+    ending, _, code = read_line(connection).partition(" ")
+    if ending == "exit":
+        os._exit(int(code))
+    if not ending and child:  # Whoever watched over the run was killed; a run that nobody watches must not go on.
+        try:
+            os.kill(int(child), _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    end_by_signal(int(code or _signal.SIGKILL))
+
+
+def hand_over(path: str, module: "list[str]") -> "_socket.socket":
+    """A connection to a process that waits for the word to run the module, which is its name and its arguments."""
+    connection = connect(path)
+    connection.settimeout(ANSWER_SECONDS)
+    environment = [name + b"=" + value for name, value in posix.environ.items()]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    parts = [os.getcwd(), str(umask), str(len(module)), *module]
+    request = b"\0".join([*map(os.fsencode, parts), *environment])
+    connection.sendall(len(request).to_bytes(8, "big") + request)
+    answer = read_line(connection)
+    if answer != "ready":
+        raise NoEngine(answer or "the engine hung up")
+    return connection
+
+
+def connect(path: str) -> "_socket.socket":
+    """A connection to the engine; from within its folder, because the address of a socket has room for 107 bytes."""
+    if _socket is None or not hasattr(_socket, "AF_UNIX"):
+        raise NoEngine("this platform has no Unix sockets")
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(os.path.dirname(path) or ".")
+        connection.connect(os.path.basename(path))
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return connection
+
+
+def read_line(connection: "_socket.socket") -> str:
+    """The next line, without its end; empty if the other side is gone."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            return ""
+        line += byte
+    return line[:-1].decode()
+
+
+def end_by_signal(number: int) -> "NoReturn":
+    """Ends this process as the run's process was ended, so that the worker reports what happened."""
+    if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+        _signal.signal(number, _signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def become_interpreter(module: "list[str]", reason: str) -> "NoReturn":
+    """Becomes the interpreter in whose place this program was started."""
+    os.write(2, f"WARNING: no prefork engine, this run starts its own interpreter: {reason}\n".encode())
+    os.execv(sys.executable, [sys.executable, "-m", *module])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
