@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from prefect.server.events.actions import ActionFailed
 from prefect.server.events.schemas.automations import CompositeTrigger, EventTrigger, Posture
 from prefect.server.events.schemas.events import ReceivedEvent
 from pydantic import ValidationError
@@ -31,12 +32,17 @@ app = App(
 )
 
 Files = Annotated[tuple[Path, ...], Parameter(help="Files to read; by default every *.yaml beside this command.")]
-ProjectFolder = Annotated[Path, Parameter(name="--project", help="The folder of prefect.yaml.")]
+ProjectFolder = Annotated[
+    Path | None,
+    Parameter(
+        name="--project", help="The folder of prefect.yaml; by default this one, or else the one of automations/."
+    ),
+]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for machines.")]
 
 
 @app.command
-def validate(*files: Path, project: ProjectFolder = Path(), as_json: AsJson = False) -> int:
+def validate(*files: Path, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Check the files without a server: schema, names, parameters, templates, traps."""
     automations, _, problems = load(files, project)
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -49,7 +55,7 @@ def validate(*files: Path, project: ProjectFolder = Path(), as_json: AsJson = Fa
 
 
 @app.command
-def plan(*files: Path, project: ProjectFolder = Path(), prune: bool = False, as_json: AsJson = False) -> int:
+def plan(*files: Path, project: ProjectFolder = None, prune: bool = False, as_json: AsJson = False) -> int:
     """Show what apply would do; exit code 2 if anything would change, or was changed on the server.
 
     Parameters
@@ -73,7 +79,7 @@ def plan(*files: Path, project: ProjectFolder = Path(), prune: bool = False, as_
 
 
 @app.command
-def apply(*files: Path, project: ProjectFolder = Path(), prune: bool = False, as_json: AsJson = False) -> int:
+def apply(*files: Path, project: ProjectFolder = None, prune: bool = False, as_json: AsJson = False) -> int:
     """Make the server's automations what the files say. Applying twice changes nothing.
 
     Parameters
@@ -92,16 +98,16 @@ def apply(*files: Path, project: ProjectFolder = Path(), prune: bool = False, as
 
 
 @app.command
-def destroy(*, project: ProjectFolder = Path(), as_json: AsJson = False) -> int:
+def destroy(*, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Delete every automation of this project (those with its tag), and no other."""
-    known = read_project(project)
+    known = project_in(project)
     with connected() as server:
         planned = make_plan(server, [], known.tag, prune=True)
         return report(carry_out, server, planned, known.tag, as_json)
 
 
 @app.command
-def test(event: Path, *files: Path, project: ProjectFolder = Path(), as_json: AsJson = False) -> int:
+def test(event: Path, *files: Path, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Show which automations an event would fire, and with which parameters; offline, by the server's own rules.
 
     Parameters
@@ -112,18 +118,45 @@ def test(event: Path, *files: Path, project: ProjectFolder = Path(), as_json: As
     automations, _, problems = load(files, project)
     if stop(problems, as_json):
         return 1
-    data = json.loads(event.read_text(encoding="utf-8"))
-    received = ReceivedEvent.model_validate(data.get("event") if isinstance(data.get("event"), dict) else data)
-    outcomes = [outcome(described, received) for described in automations]
+    received = read_events(event)
+    outcomes = [{"event": each.event} | outcome(described, each) for each in received for described in automations]
     if as_json:
         print(json.dumps(outcomes, indent=2))
         return 0
-    print(f"{received.event} of {received.resource.id}")
-    for found in outcomes:
-        print(f"  {found['automation']}: {found['outcome']}")
-        for action in found["actions"]:
-            print(f"      {action}")
+    for each in received:
+        print(f"{each.event} of {each.resource.id}")
+        for found in outcomes:
+            if found["event"] == each.event:
+                print_outcome(found)
     return 0
+
+
+class EventError(Exception):
+    """A file that holds no event; the message says why."""
+
+
+def read_events(file: Path) -> list[ReceivedEvent]:
+    """The event of a file, or of a sample, which can stand for several; EventError if there is none."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        data = data["event"] if isinstance(data, dict) and isinstance(data.get("event"), dict) else data
+        names = data.get("event") if isinstance(data, dict) else None
+        each = [data] if not isinstance(names, list) else [data | {"event": name} for name in names]
+        return [ReceivedEvent.model_validate(one) for one in each]
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors())
+        raise EventError(f"{file}: is no event of Prefect's: {said}") from error
+    except json.JSONDecodeError as error:
+        raise EventError(f"{file}:{error.lineno}: not JSON: {error.msg}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise EventError(f"{file}: cannot be read: {error}") from error
+
+
+def print_outcome(found: dict[str, Any]) -> None:
+    """One line an automation, and one an action."""
+    print(f"  {found['automation']}: {found['outcome']}")
+    for action in found["actions"]:
+        print(f"      {action}")
 
 
 def outcome(described: Described, event: ReceivedEvent) -> dict[str, Any]:
@@ -138,7 +171,10 @@ def outcome(described: Described, event: ReceivedEvent) -> dict[str, Any]:
     elif isinstance(automation.trigger, CompositeTrigger):
         said = f"counts as one of {len(automation.trigger.triggers)} triggers" if counted else "nothing"
     elif triggers[0].posture == Posture.Proactive:
-        said = f"starts the clock: fires if nothing comes within {triggers[0].within}"
+        starts = triggers[0].starts_after(event.event)
+        said = f"starts the clock: fires if nothing comes within {triggers[0].within}" if starts else "stops the clock"
+    elif triggers[0].after:
+        said = f"fires, if it comes within {triggers[0].within} after one of {', '.join(sorted(triggers[0].after))}"
     elif triggers[0].threshold > 1:
         said = f"counts as one of {triggers[0].threshold} events within {triggers[0].within}"
     else:
@@ -147,23 +183,32 @@ def outcome(described: Described, event: ReceivedEvent) -> dict[str, Any]:
     for index, (_, action) in enumerate(described.actions() if said.startswith(("fires", "starts")) else []):
         shown = {key: value for key, value in action.items() if key in ("type", "deployment", "block", "state")}
         if action["type"] == "run-deployment":
-            shown["parameters"] = rendered_parameters(automation, index, event)
+            try:
+                shown["parameters"] = rendered_parameters(automation, index, event)
+            except ActionFailed as error:
+                shown["fails"] = error.reason
         actions.append(shown)
     return {"automation": described.name, "outcome": said, "actions": actions}
 
 
-def load(files: Sequence[Path], folder: Path) -> tuple[list[Described], Project, list[Problem]]:
+def load(files: Sequence[Path], folder: Path | None) -> tuple[list[Described], Project, list[Problem]]:
     """The automations of the files, the project, and everything that is wrong."""
-    project = read_project(folder)
-    chosen = list(files) or sorted(HERE.glob("*.yaml"))
-    automations, problems = read(chosen)
-    samples = read_samples(HERE / "samples")
-    problems += check(automations, project, samples)
+    project = project_in(folder)
+    beside = sorted({*HERE.glob("*.yaml"), *HERE.glob("*.yml")})
+    automations, problems = read(files or beside)
+    others = [described.name for described in read(beside)[0]] if files else []
+    problems += check(automations, project, read_samples(HERE / "samples"), others)
     return (
         automations,
         project,
         sorted(set(problems), key=lambda problem: (problem.file, problem.line, problem.message)),
     )
+
+
+def project_in(folder: Path | None) -> Project:
+    """The project of that folder; without one, of this folder or of the one that this command lies in."""
+    here = Path()
+    return read_project(folder or (here if (here / "prefect.yaml").exists() else HERE.parent))
 
 
 def stop(problems: Sequence[Problem], as_json: bool) -> bool:
@@ -192,8 +237,8 @@ def report(carry: Any, server: Any, planned: Plan, tag: str, as_json: bool) -> i
     return 0 if whole else 1
 
 
-PLANNED = {kind: kind for kind in ("create", "update", "delete", "unchanged", "skip")}
-DONE = PLANNED | {"create": "created", "update": "updated", "delete": "deleted", "skip": "skipped"}
+PLANNED = {kind: kind for kind in ("create", "update", "delete", "unchanged", "skip", "keep")}
+DONE = PLANNED | {"create": "created", "update": "updated", "delete": "deleted", "skip": "skipped", "keep": "kept"}
 
 
 def print_change(change: Change, error: str, words: dict[str, str] = PLANNED) -> None:
@@ -235,12 +280,13 @@ def print_problems(problems: Sequence[Problem]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(app(arguments) or 0)
-    except (ServerError, ProjectError) as error:
+        return int(app(given) or 0)
+    except (ServerError, ProjectError, EventError) as error:
+        if "--json" in given:
+            print(json.dumps({"error": str(error)}, indent=2))
         print(f"error: {error}", file=sys.stderr)
-    except (OSError, json.JSONDecodeError, ValidationError) as error:
-        print(f"error: the event could not be read: {error}", file=sys.stderr)
     return 1
 
 

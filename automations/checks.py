@@ -35,7 +35,7 @@ from prefect.server.utilities.user_templates import UserTemplateEnvironment, may
 from prefect.utilities.schema_tools.validation import validate as schema_errors
 from pydantic import BaseModel, ValidationError
 
-from automations.files import Described, Location, Problem, expected, made_up_id
+from automations.files import NAMED, Described, Location, Problem, expected, made_up_id
 from automations.project import Deployment, Project
 
 NATIVE: dict[str, type[BaseModel]] = {
@@ -47,7 +47,10 @@ NATIVE: dict[str, type[BaseModel]] = {
     "work_queue": WorkQueueWithStatus,
 }
 """What the server looks up for a template that names it, if the event is about one."""
-UNSURE = re.compile(r"\{\{-?\s*(event\.payload|labels)\b(?!.*\|\s*default)")
+PARTS = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
+ALONE = re.compile(r"\{\{((?!\}\}).)*\}\}", re.DOTALL)
+UNSURE = re.compile(r"\s*(event\s*(\.\s*payload|\.\s*resource\s*[\[.](?!\s*(id|name)\b)|\[)|labels)")
+"""What an event may lack; its own id, name and time it has always."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,19 @@ def read_samples(folder: Path) -> list[Sample]:
     return samples
 
 
-def check(automations: Sequence[Described], project: Project, samples: Sequence[Sample]) -> list[Problem]:
-    """Every problem of automations whose form is right."""
+def check(
+    automations: Sequence[Described], project: Project, samples: Sequence[Sample], others: Iterable[str] = ()
+) -> list[Problem]:
+    """Every problem of automations whose form is right; they may name each other, and the others."""
+    names = {*others, *(described.name for described in automations)}
     problems: list[Problem] = []
     models = {}
     for described in automations:
+        problems += check_names(described, project, names)
         try:
             models[described.name] = as_server_has_it(described)
         except ValidationError:  # Its form is wrong, which was said when it was read.
             continue
-        problems += check_names(described, project, automations)
         problems += check_traps(described, models[described.name], project, samples)
         problems += check_templates(described, models[described.name], project, samples)
     valid = [described for described in automations if described.name in models]
@@ -93,20 +99,32 @@ def as_server_has_it(described: Described) -> Automation:
     return Automation.model_validate(data | {"id": made_up_id("automation", described.name)})
 
 
-def check_names(described: Described, project: Project, automations: Iterable[Described]) -> Iterator[Problem]:
-    """Names that are neither in prefect.yaml nor in the other files. Blocks are only on the server."""
+def check_names(described: Described, project: Project, automations: Iterable[str]) -> Iterator[Problem]:
+    """Names that are neither in prefect.yaml nor in the files. Blocks are only on the server."""
     known: dict[str, Iterable[str]] = {
         "deployment": project.deployments,
-        "automation": {other.name for other in automations},
+        "automation": automations,
         "work_pool": project.work_pools,
+        "work_queue": project.work_queues,
     }
     for reference in described.references():
         names = list(known.get(reference.kind, [reference.name]))
-        if reference.name in names:
+        form = NAMED[reference.kind]
+        if form.fits(reference.name) and reference.name in names:
             continue
-        message = f"{reference.kind}: is not in prefect.yaml: {expected(names, reference.name)}"
-        same = [name for name in names if name.rpartition("/")[2] == reference.name.rpartition("/")[2]]
-        yield described.problem(reference.location, message + (f" (there is {', '.join(same)})" if same else ""))
+        if reference.kind == "deployment" and (why := project.unread.get(reference.name.partition("/")[2])):
+            yield described.problem(
+                reference.location, f"deployment: its flow and parameters were not checked: {why}", "warning"
+            )
+            continue
+        if not form.fits(reference.name):
+            message = f"expected {form.form}, got {reference.name!r}"
+        else:
+            where = "described by no file" if reference.kind == "automation" else "not in prefect.yaml"
+            message = f"is {where}: {expected(names, reference.name)}"
+        same = [name for name in names if name.rpartition("/")[2] == reference.name.rpartition("/")[2] != ""]
+        there = f" (there is {', '.join(same)})" if same and reference.name not in same else ""
+        yield described.problem(reference.location, f"{reference.kind}: {message}{there}")
 
 
 def check_traps(
@@ -114,30 +132,9 @@ def check_traps(
 ) -> Iterator[Problem]:
     """What Prefect takes and what then does not do what its author wants."""
     triggers = automation.triggers_of_type(EventTrigger)
-    for trigger in triggers:
-        if trigger.posture == Posture.Reactive and trigger.within > timedelta(0) and trigger.threshold == 1:
-            yield described.problem(
-                ("trigger", "within"),
-                "within: above 0 with threshold 1 a reactive trigger drops every further event of those seconds; "
-                "within: 0 fires for each",
-                "warning",
-            )
-        for name in sorted(trigger.expect | trigger.after):
-            alike = named(samples, name)
-            if not alike and not name.startswith("prefect."):
-                known = {sample.event.event for sample in samples}
-                yield described.problem(
-                    ("trigger", "expect"),
-                    f"expect: {name!r} is no event of samples/: {expected(known, name)}; if it is right, add a sample",
-                    "warning",
-                )
-            for label in trigger.match.root if alike and isinstance(trigger.match, ResourceSpecification) else ():
-                if not any(label in sample.event.resource.root for sample in alike):
-                    labels = alike[0].event.resource.root
-                    yield described.problem(
-                        ("trigger", "match", label),
-                        f"match: no sample of {name!r} has {label}: {expected(labels, label)}",
-                    )
+    places = [place for place, trigger in described.triggers() if trigger.get("type") == "event"]
+    for place, trigger in zip(places, triggers, strict=True):
+        yield from check_trigger(described, place, trigger, samples)
     custom = [name for trigger in triggers for name in trigger.expect if not name.startswith("prefect.")]
     for location, action in described.actions():
         if action["type"] == "run-deployment" and action.get("source") == "inferred" and custom:
@@ -146,19 +143,97 @@ def check_traps(
                 f"source: inferred is the deployment whose run sent {custom[0]!r}, so this would run the upstream "
                 "again; name a deployment",
             )
-        if action["type"] == "run-deployment" and (target := action.get("deployment")):
-            deployment = project.deployments.get(str(target))
-            for event in caused(str(target), deployment, samples) if deployment else ():
-                if any(t.posture == Posture.Reactive and fires(t, event) for t in triggers) and automation.enabled:
+        elif automation.enabled:
+            yield from check_loop(described, location, action, automation, project, samples)
+
+
+def check_trigger(
+    described: Described, place: Location, trigger: EventTrigger, samples: Sequence[Sample]
+) -> Iterator[Problem]:
+    """The traps of one trigger, wherever it stands."""
+    # With `after` the time is what is asked for: one thing within so long of another.
+    timed = trigger.within > timedelta(0) and trigger.threshold == 1 and not trigger.after
+    if trigger.posture == Posture.Reactive and timed:
+        yield described.problem(
+            (*place, "within"),
+            "within: above 0 with threshold 1 a reactive trigger drops every further event of those seconds; "
+            "within: 0 fires for each",
+            "warning",
+        )
+    for key, names in (("after", trigger.after), ("expect", trigger.expect)):
+        for name in sorted(names):
+            alike = named(samples, name)
+            if not alike and not name.startswith("prefect."):
+                known = {sample.event.event for sample in samples}
+                yield described.problem(
+                    (*place, key),
+                    f"{key}: {name!r} is no event of samples/: {expected(known, name)}; if it is right, add a sample",
+                    "warning",
+                )
+            for label in trigger.match.root if alike and isinstance(trigger.match, ResourceSpecification) else ():
+                if not any(label in sample.event.resource.root for sample in alike):
+                    labels = alike[0].event.resource.root
                     yield described.problem(
-                        location,
-                        f"a loop: a run of {target} sends {event.event!r}, which this trigger matches, and so on; "
-                        "narrow match or match_related to other flows",
+                        (*place, "match", label),
+                        f"match: no sample of {name!r} has {label}: {expected(labels, label)}",
                     )
-                    break
 
 
-def caused(name: str, deployment: Deployment, samples: Sequence[Sample]) -> Iterator[ReceivedEvent]:
+def check_loop(
+    described: Described,
+    location: Location,
+    action: Mapping[str, Any],
+    automation: Automation,
+    project: Project,
+    samples: Sequence[Sample],
+) -> Iterator[Problem]:
+    """An action that causes what its own trigger matches, and so on without an end."""
+    target = str(action.get("deployment", ""))
+    if action["type"] == "run-deployment" and target in project.deployments:
+        events, subject = caused_by_run(target, project.deployments[target], samples), f"a run of {target} sends"
+    elif action["type"] == "change-flow-run-state":
+        events, subject = caused_by_state(action, automation, samples), "this action causes"
+    else:
+        events, subject = iter(()), ""
+    for subject, event in (*((subject, event) for event in events), *caused_by_action(automation, action)):
+        if starts_for(automation, event):
+            yield described.problem(
+                location,
+                f"a loop: {subject} {event.event!r}, which this trigger matches, and so on; "
+                "narrow match or match_related to others",
+            )
+            return
+
+
+def caused_by_action(automation: Automation, action: Mapping[str, Any]) -> Iterator[tuple[str, ReceivedEvent]]:
+    """What Prefect itself sends for every action, done or failed."""
+    for event in ("automation.triggered", "automation.action.triggered", "automation.action.executed"):
+        yield "this automation sends", made_up_event(f"prefect.{event}", automation)
+    yield "this action, should it fail, sends", made_up_event("prefect.automation.action.failed", automation)
+
+
+def made_up_event(name: str, automation: Automation) -> ReceivedEvent:
+    """An event about an automation."""
+    resource = {
+        "prefect.resource.id": f"prefect.automation.{automation.id}",
+        "prefect.resource.name": automation.name,
+    }
+    return ReceivedEvent.model_validate(
+        {"occurred": "2026-01-01T00:00:00Z", "event": name, "resource": resource, "payload": {}, "id": uuid4()}
+    )
+
+
+def caused_by_state(
+    action: Mapping[str, Any], automation: Automation, samples: Sequence[Sample]
+) -> Iterator[ReceivedEvent]:
+    """The event of the state that is set, of every run of which a sample would set it."""
+    name = action.get("name") or str(action["state"]).title()
+    for sample in samples:
+        if starts_for(automation, sample.event) and sample.event.event.startswith("prefect.flow-run."):
+            yield sample.event.model_copy(update={"event": f"prefect.flow-run.{name}"})
+
+
+def caused_by_run(name: str, deployment: Deployment, samples: Sequence[Sample]) -> Iterator[ReceivedEvent]:
     """Events that a run of the deployment causes: its states, and what its flow is known to send."""
     flow_run = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}", "prefect.resource.name": "any-run"}
     roles = {"flow": name.partition("/")[0], "deployment": name.partition("/")[2]}
@@ -228,43 +303,55 @@ def check_templates(
 ) -> Iterator[Problem]:
     """Renders everything against each sample that the triggers match, and holds parameters against the flow's."""
     triggers = automation.triggers_of_type(EventTrigger)
-    covered = [s for t in triggers for name in sorted(t.expect | t.after) for s in named(samples, name)]
+    covered = [s for t in triggers for name in sorted(t.expect | t.after) or ["*"] for s in named(samples, name)]
     if not covered and any(map(has_template, (action for _, action in described.actions()))):
         yield described.problem(
             ("trigger",),
             "no sample in samples/ is an event of this trigger, so its templates were not rendered",
             "warning",
         )
-    said = set()
     for index, (location, action) in enumerate(described.actions()):
         deployment = project.deployments.get(str(action.get("deployment")))
-        found = list(check_text_around(described, location, action, deployment))
-        if not found:
-            for sample in covered or list[Sample | None]([None]):
+        found = [
+            *check_text_around(described, location, action, deployment),
+            *check_event_is_there(described, location, action, triggers),
+        ]
+        for sample in covered or list[Sample | None]([None]):
+            if not found:  # What is wrong with one event is mostly wrong with the next, too.
                 found += check_rendered(described, location, action, automation, index, sample, deployment)
-        for problem in found:
-            if problem not in said:
-                said.add(problem)
-                yield problem
+        yield from found
+
+
+def check_event_is_there(
+    described: Described, location: Location, action: Mapping[str, Any], triggers: Iterable[EventTrigger]
+) -> Iterator[Problem]:
+    """A proactive trigger whose clock no event starts fires for nothing that has come, so there is no event."""
+    if not any(t.posture == Posture.Proactive and not t.after and not t.for_each for t in triggers):
+        return
+    for place, text in texts(action):
+        if re.search(r"\bevent\b", text) and "default" not in text:
+            yield described.problem(
+                (*location, *place),
+                f"{text!r}: a proactive trigger without `after` and `for_each` fires without an event; "
+                "add `after`, or leave the event out",
+            )
 
 
 def check_text_around(
     described: Described, location: Location, action: Mapping[str, Any], deployment: Deployment | None
 ) -> Iterator[Problem]:
     """Text around a template makes a text of any type, and of a missing value nothing, silently."""
-    for key, value in (action.get("parameters") or {}).items():
-        if not isinstance(value, str) or not maybe_template(value):
+    for way, value in texts({"parameters": action.get("parameters") or {}}):
+        if ALONE.fullmatch(value.strip()):
             continue
-        alone = value.strip().startswith("{{") and value.strip().endswith("}}") and value.count("{{") == 1
-        if alone:
-            continue
-        place = (*location, "parameters", key)
-        types = types_of((deployment.schema["properties"] if deployment else {}).get(key, {}))
+        place, key = (*location, *way), ".".join(map(str, way[1:]))
+        schema = deployment.schema.get("properties", {}).get(way[1], {}) if deployment and len(way) == 2 else {}
+        types = types_of(schema)
         if types and "string" not in types:
             yield described.problem(
                 place, f"{key}: text around a template is a text; the flow wants {', '.join(types)}"
             )
-        elif UNSURE.search(value):
+        elif any(UNSURE.match(part) and "default" not in part for part in PARTS.findall(value)):
             yield described.problem(
                 place,
                 f"{key}: text around a template of which a missing value would leave nothing, silently; "

@@ -34,6 +34,11 @@ class NamedKind:
     id_key: str
     form: str
 
+    def fits(self, name: str) -> bool:
+        """Whether the name has the form."""
+        parts = name.split("/") if "/" in self.form else [name]
+        return len(parts) == self.form.count("/") + 1 and all(parts)
+
 
 NAMED = {
     "deployment": NamedKind("deployment_id", "flow/deployment"),
@@ -98,9 +103,22 @@ class Described:
         return [
             ((key, position), action)
             for key in ACTION_LISTS
-            for position, action in enumerate(self.data.get(key) or [])
+            for position, action in enumerate(listed(self.data.get(key)))
             if isinstance(action, dict)
         ]
+
+    def triggers(self) -> list[tuple[Location, dict[str, Any]]]:
+        """Every trigger, with its place; those within others, too, in the order in which Prefect goes through them."""
+
+        def within(place: Location, trigger: Any) -> list[tuple[Location, dict[str, Any]]]:
+            if not isinstance(trigger, dict):
+                return []
+            inner = enumerate(listed(trigger.get("triggers")))
+            return [(place, trigger)] + [
+                found for position, child in inner for found in within((*place, "triggers", position), child)
+            ]
+
+        return within(("trigger",), self.data.get("trigger"))
 
     def resolved(self, id_of: Callable[[str, str], UUID]) -> dict[str, Any]:
         """What Prefect takes: ids, as `id_of(kind, name)` gives them, in place of names."""
@@ -119,6 +137,11 @@ class Described:
         return AutomationCreate.model_validate(self.resolved(made_up_id))
 
 
+def listed(value: Any) -> list[Any]:
+    """The value if it is a list; a file can have anything in that place."""
+    return value if isinstance(value, list) else []
+
+
 def made_up_id(kind: str, name: str) -> UUID:
     """The same for the same name; for offline checks, where no server knows the real one."""
     return uuid5(NAMESPACE_URL, f"{kind}/{name}")
@@ -128,7 +151,7 @@ def read(files: Iterable[Path]) -> tuple[list[Described], list[Problem]]:
     """The automations of the files, and what is wrong with their form."""
     found: list[Described] = []
     problems: list[Problem] = []
-    for file in sorted(files):
+    for file in sorted({file.resolve(): file for file in files}.values()):
         described, wrong = read_one(file)
         problems += wrong
         if described is not None:
@@ -152,12 +175,18 @@ def read_one(file: Path) -> tuple[Described | None, list[Problem]]:
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         return None, [Problem(file, 1, f"cannot be read: {error}")]
+    except RecursionError:
+        return None, [Problem(file, 1, "not YAML of this kind: a part of it contains itself")]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        hint = "; a template that begins a value needs quotes" if "{{" in text else ""
-        return None, [
-            Problem(file, mark.line + 1 if mark else 1, f"not YAML: {getattr(error, 'problem', error)}{hint}")
-        ]
+        line = mark.line if mark else 0
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        hint = (
+            "; a template that begins a value needs quotes"
+            if "{{" in "".join(text.splitlines()[line : line + 1])
+            else ""
+        )
+        return None, [Problem(file, line + 1, f"not YAML: {said}{hint}")]
     if not isinstance(data, dict):
         what = "nothing" if data is None else f"a {type(data).__name__}"
         return None, [Problem(file, 1, f"expected a mapping with name, trigger and actions, found {what}")]
@@ -185,31 +214,36 @@ def check_schema(described: Described) -> list[Problem]:
     """Holds an automation against the server's models, piece by piece, so that each error has its place."""
     problems = check_keys(described, (), described.data, AutomationCreate)
     for key in ("name", "trigger", "actions"):
-        if key not in described.data:
-            problems.append(described.problem((), f"{key}: is missing"))
-    if isinstance(described.data.get("trigger"), dict):
+        if described.data.get(key) in (None, ""):
+            problems.append(described.problem((key,), f"{key}: is missing"))
+    if described.data.get("trigger") not in (None, ""):
         problems += check_trigger(described, ("trigger",), described.data["trigger"])
-    for location, action in described.actions():
-        problems += check_action(described, location, action)
+    for key in ACTION_LISTS:
+        for position, action in enumerate(listed(described.data.get(key))):
+            problems += check_action(described, (key, position), action)
     if not problems:
         problems += check_model(described, (), AutomationCreate, described.resolved(made_up_id))
     return problems
 
 
-def check_trigger(described: Described, location: Location, trigger: Mapping[str, Any]) -> list[Problem]:
+def check_trigger(described: Described, location: Location, trigger: Any) -> list[Problem]:
     """One trigger, and those within it."""
+    if not isinstance(trigger, dict):
+        return [described.problem(location, f"trigger: expected a mapping with type, got {trigger!r}")]
     kind = TRIGGERS.get(str(trigger.get("type")))
     if kind is None:
         return [described.problem((*location, "type"), f"type: {expected(TRIGGERS, trigger.get('type'))}")]
     problems = check_keys(described, location, trigger, kind)
     if issubclass(kind, CompositeTrigger):
-        for position, child in enumerate(trigger.get("triggers") or []):
+        for position, child in enumerate(listed(trigger.get("triggers"))):
             problems += check_trigger(described, (*location, "triggers", position), child)
     return problems or check_model(described, location, kind, trigger)
 
 
-def check_action(described: Described, location: Location, action: Mapping[str, Any]) -> list[Problem]:
+def check_action(described: Described, location: Location, action: Any) -> list[Problem]:
     """One action, with names or ids."""
+    if not isinstance(action, dict):
+        return [described.problem(location, f"action: expected a mapping with type, got {action!r}")]
     kind = ACTIONS.get(str(action.get("type")))
     if kind is None:
         return [described.problem((*location, "type"), f"type: {expected(ACTIONS, action.get('type'))}")]
@@ -223,8 +257,7 @@ def check_action(described: Described, location: Location, action: Mapping[str, 
             problems.append(
                 described.problem((*location, key), f"{key}: and {named.id_key} say the same; keep the name")
             )
-        parts = name.split("/") if isinstance(name, str) else []
-        if len(parts) != named.form.count("/") + 1 or not all(parts):
+        if not isinstance(name, str):
             problems.append(described.problem((*location, key), f"{key}: expected {named.form}, got {name!r}"))
         ids[named.id_key] = str(made_up_id(key, str(name)))
     return problems or check_model(described, location, kind, ids)
@@ -254,7 +287,7 @@ def check_model(
             described.problem(
                 (*location, *found["loc"]),
                 f"{'.'.join(str(part) for part in found['loc']) or described.name}: "
-                f"{' '.join(found['msg'].removeprefix('Value error, ').split())}"
+                f"{with_names(' '.join(found['msg'].removeprefix('Value error, ').split()))}"
                 + ("" if isinstance(found["input"], dict) else f"; got {found['input']!r}"),
             )
             for found in error.errors()
@@ -262,9 +295,16 @@ def check_model(
     return []
 
 
+def with_names(message: str) -> str:
+    """The server speaks of ids, where the files have names."""
+    for key, named in NAMED.items():
+        message = message.replace(f"{named.id_key} is", f"{key} ({named.form}, or {named.id_key}) is")
+    return message
+
+
 def expected(known: Iterable[str], got: object) -> str:
     """`did you mean within?`, or the list of what would do."""
     close = difflib.get_close_matches(str(got), list(known), n=1)
     return f"got {got!r}; " + (
-        f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(known))}"
+        f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(known)) or 'none'}"
     )

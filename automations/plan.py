@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.server.events.schemas.automations import AutomationCreate
 from prefect.settings import get_current_settings
 
-from automations.files import ACTION_LISTS, NAMED, Described, Problem, made_up_id
+from automations.files import ACTION_LISTS, NAMED, Described, Problem, Reference, made_up_id
 
 OLDEST_SERVER = Version("3.8")
 """The oldest that was tried. Older ones forget tags, or render templates otherwise."""
@@ -46,7 +46,7 @@ class Change:
     """What is to be done with one automation, or why nothing is."""
 
     name: str
-    kind: Literal["create", "update", "delete", "unchanged", "skip"]
+    kind: Literal["create", "update", "delete", "unchanged", "skip", "keep"]
     id: str | None = None
     fields: Sequence[Field] = ()
     reason: str = ""
@@ -84,6 +84,8 @@ def connected() -> Iterator["Server"]:
                 f"{url}: {status}, no permission ({asked}); set PREFECT_API_KEY (Cloud) or PREFECT_API_AUTH_STRING"
             ) from error
         raise ServerError(f"{url}: {asked} was answered {status}: {error.response.text[:500]}") from error
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ServerError(f"{url}: did not answer as Prefect's API does ({error}); is it the API's URL?") from error
     except (httpx.HTTPError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "reach" not in str(error) and "connect" not in str(error).lower():
             raise
@@ -165,43 +167,78 @@ def make_plan(server: Server, automations: Sequence[Described], tag: str, *, pru
     """What `apply` would do; problems if a name is missing or not clear."""
     plan = Plan()
     existing = server.automations()
-    wanted = sorted(automations, key=lambda d: any(reference.kind == "automation" for reference in d.references()))
-    for described in wanted:
+    skipped: set[str] = set()
+    for described in in_order(automations):
         same = [raw for raw in existing if raw["name"] == described.name]
         foreign = [raw for raw in same if tag not in raw["tags"]]
         if foreign:
-            plan.problems.append(
-                described.problem(
-                    ("name",),
-                    f"name: the server has an automation {described.name!r} that this project did not make "
-                    f"({foreign[0]['id']}, without the tag {tag!r}); rename one of the two, or delete that one",
-                )
-            )
+            plan.problems.append(described.problem(("name",), not_ours(foreign[0], tag)))
             continue
         missing = missing_names(server, described, existing, automations)
-        blocks = [reference for reference in missing if reference.kind == "block"]
         for reference in missing:
             if reference.kind != "block":
                 message = f"{reference.kind}: the server has no {reference.name!r}; {HOW_TO_MAKE[reference.kind]}"
                 plan.problems.append(described.problem(reference.location, message))
-        if blocks:
-            kind, _, name = blocks[0].name.partition("/")
-            reason = f"there is no block {blocks[0].name}; make it ({how_to_make_block(kind, name)}), and apply again"
+        if reason := why_to_skip(described, missing, skipped):
             plan.changes.append(Change(described.name, "skip", reason=reason, described=described))
-        elif len(missing) == 0:
+            skipped |= set() if same else {described.name}
+        elif not missing:
             plan.changes.append(compare(server, described, same, tag, existing))
-    if prune:
-        names = {described.name for described in automations}
-        gone = [raw for raw in existing if tag in raw["tags"] and raw["name"] not in names]
-        plan.changes += [Change(raw["name"], "delete", raw["id"], reason="no file describes it") for raw in gone]
+            plan.changes += [delete(raw, "a second one of this name") for raw in same[1:]]
+    names = {described.name for described in automations}
+    for raw in existing:
+        if tag in raw["tags"] and raw["name"] not in names:
+            kept = Change(raw["name"], "keep", raw["id"], reason="no file describes it; --prune deletes it")
+            plan.changes.append(delete(raw, "no file describes it") if prune else kept)
     return plan
+
+
+def in_order(automations: Sequence[Described]) -> list[Described]:
+    """Each after those that it names, as far as they do not name each other."""
+    by_name = {described.name: described for described in automations}
+    found: dict[str, Described] = {}
+
+    def add(described: Described, way: frozenset[str]) -> None:
+        for reference in described.references():
+            if reference.kind == "automation" and reference.name in by_name and reference.name not in way:
+                add(by_name[reference.name], way | {reference.name})
+        found.setdefault(described.name, described)
+
+    for described in automations:
+        add(described, frozenset({described.name}))
+    return list(found.values())
+
+
+def not_ours(raw: Json, tag: str) -> str:
+    """Somebody else's automation has the name, or somebody has taken the tag off ours."""
+    return (
+        f"name: the server has an automation {raw['name']!r} that this project did not make ({raw['id']}, without "
+        f"the tag {tag!r}); rename one of the two, delete that one, or give it the tag if it is this project's"
+    )
+
+
+def delete(raw: Json, reason: str) -> Change:
+    """The deletion of one automation."""
+    return Change(raw["name"], "delete", raw["id"], reason=reason)
+
+
+def why_to_skip(described: Described, missing: Iterable[Reference], skipped: Iterable[str]) -> str:
+    """A block that is not there, or an automation that is skipped for such a reason; empty if there is none."""
+    for reference in missing:
+        if reference.kind == "block":
+            kind, _, name = reference.name.partition("/")
+            return f"there is no block {reference.name}; make it ({how_to_make_block(kind, name)}), and apply again"
+    for reference in described.references():
+        if reference.kind == "automation" and reference.name in skipped:
+            return f"it names {reference.name}, which is skipped"
+    return ""
 
 
 HOW_TO_MAKE = {
     "deployment": "`prefect deploy --all` first",
     "work_pool": "`prefect work-pool create` first",
     "work_queue": "`prefect work-queue create` first",
-    "automation": "no file describes it either",
+    "automation": "apply its file too",
 }
 
 
@@ -212,7 +249,7 @@ def how_to_make_block(kind: str, name: str) -> str:
 
 def missing_names(
     server: Server, described: Described, existing: Iterable[Json], automations: Iterable[Described]
-) -> list[Any]:
+) -> list[Reference]:
     """The references of a file that nothing answers to."""
     known = {raw["name"] for raw in existing} | {other.name for other in automations}
     return [
@@ -309,34 +346,57 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 def carry_out(server: Server, plan: Plan, tag: str, say: Callable[[Change, str], None]) -> bool:
     """Makes the changes one by one and says what became of each; True if all could be made."""
-    whole = True
-    for change in plan.changes:
-        try:
-            make_change(server, change, tag)
-            say(change, "")
-        except (PrefectHTTPStatusError, httpx.HTTPError, KeyError) as error:
-            whole = False
-            text = error.response.text[:500] if isinstance(error, PrefectHTTPStatusError) else repr(error)
-            say(change, text)
+    whole, waiting = True, []
+    for position, change in enumerate(plan.changes):
+        coming = {other.name for other in plan.changes[position:] if other.kind == "create"}
+        error, waits = attempt(server, change, tag, coming)
+        if waits and not error:
+            waiting.append(change)
+        else:
+            whole = whole and not error
+            say(change, error)
+    for change in waiting:  # These name each other; now that all are there, each can be told the other's id.
+        error, _ = attempt(server, change, tag, set())
+        whole = whole and not error
+        say(change, error)
     return whole
 
 
-def make_change(server: Server, change: Change, tag: str) -> None:
-    """One change. The server is read again right before, because somebody else may be at it too."""
+def attempt(server: Server, change: Change, tag: str, coming: set[str]) -> tuple[str, bool]:
+    """Why a change could not be made, or nothing; and whether it has to be made again, for what is only coming."""
+    try:
+        return "", make_change(server, change, tag, coming)
+    except PrefectHTTPStatusError as error:
+        return f"{error.response.status_code} {error.response.text[:500]}", False
+    except (ObjectNotFound, httpx.HTTPError, LookupError) as error:
+        return str(error) or repr(error), False
+
+
+def make_change(server: Server, change: Change, tag: str, coming: set[str]) -> bool:
+    """One change; True if it names an automation that is only coming.
+
+    The server is read again right before, because somebody else may be at it too.
+    """
     if change.kind == "delete":
         assert change.id is not None
         server.delete(change.id)
-    elif change.described and change.changes_something:
-        existing = server.automations()
-        same = [raw for raw in existing if raw["name"] == change.name and tag in raw["tags"]]
-        body = as_json(change.described, resolver(server, existing), tag, same[0] if same else None)
-        if same and [found.path for found in change.fields] == ["enabled"]:
-            server.enable(same[0]["id"], body["enabled"])
-        elif same:
-            server.update(same[0]["id"], body)
-        else:
-            server.create(body)
-            drop_doubles(server, change.name, tag)
+    if not change.described or not change.changes_something:
+        return False
+    existing = server.automations()
+    there = {raw["name"] for raw in existing}
+    absent = {r.name for r in change.described.references() if r.kind == "automation"} - there
+    if absent - coming:
+        raise LookupError(f"the automation {', '.join(sorted(absent - coming))}, which it names, is not there")
+    same = [raw for raw in existing if raw["name"] == change.name and tag in raw["tags"]]
+    body = as_json(change.described, resolver(server, existing), tag, same[0] if same else None)
+    if same and [found.path for found in change.fields] == ["enabled"]:
+        server.enable(same[0]["id"], body["enabled"])
+    elif same:
+        server.update(same[0]["id"], body)
+    else:
+        server.create(body)
+        drop_doubles(server, change.name, tag)
+    return bool(absent)
 
 
 def drop_doubles(server: Server, name: str, tag: str) -> None:
