@@ -2,15 +2,15 @@
 
 import gzip
 import json
-import sys
+from pathlib import Path
 
 import requests
 
 
-def extract(base_url: str, file: str, page_size: int) -> int:
+def extract(base_url: str, file: Path, page_size: int, level: int) -> int:
     """Reads all products; how many there were."""
     rows, total = 0, 1
-    with requests.Session() as session, gzip.open(file, "wt", compresslevel=1, encoding="utf-8") as lines:
+    with requests.Session() as session, gzip.open(file, "wt", compresslevel=level, encoding="utf-8") as lines:
         while rows < total:
             answer = session.get(f"{base_url}/products", params={"limit": page_size, "skip": rows}, timeout=30)
             answer.raise_for_status()
@@ -20,7 +20,3 @@ def extract(base_url: str, file: str, page_size: int) -> int:
                 lines.write(json.dumps(record) + "\n")
             rows += len(body["products"])
     return rows
-
-
-if __name__ == "__main__":
-    print(extract(sys.argv[1], sys.argv[2], int(sys.argv[3])))

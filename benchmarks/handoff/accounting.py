@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def read(pid: int) -> Process | None:
 
 def tree(root: int) -> list[Process]:
     """The root and all that descends from it, parents before children; empty if the root has gone."""
-    every = [process for name in os.listdir("/proc") if name.isdigit() and (process := read(int(name)))]
+    every = [process for path in Path("/proc").iterdir() if path.name.isdigit() and (process := read(int(path.name)))]
     children: dict[int, list[Process]] = {}
     for process in every:
         children.setdefault(process.parent, []).append(process)
@@ -98,13 +98,13 @@ class Peak:
 
 
 @contextlib.contextmanager
-def watching_memory(root: int, every: float = 0.2) -> Iterator[Peak]:
-    """Looks at the tree's memory again and again while the block runs. It takes CPU, so not while time is measured."""
+def watching_memory(roots: Sequence[int], every: float = 0.2) -> Iterator[Peak]:
+    """Looks at the memory of trees while the block runs. That takes CPU: not for a block that is timed."""
     peak = Peak()
 
     def look() -> None:
         while not peak._over.wait(every):
-            peak.mb = max(peak.mb, memory_mb(root))
+            peak.mb = max(peak.mb, sum(memory_mb(root) for root in roots))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

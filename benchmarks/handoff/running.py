@@ -30,14 +30,18 @@ class Running:
     def system(self) -> System:
         return SYSTEMS[self.name]
 
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """Of its processes: its keeper, and the database server that serves it, if there is one."""
+        return (self.keeper.pid, *self.ready.get("also", []))
+
     def cpu_seconds(self) -> float:
-        """Of all it has ever run, the database server that serves it included."""
-        also = [process.cpu_seconds for pid in self.ready.get("also", []) for process in accounting.tree(pid)]
-        return accounting.cpu_seconds(self.keeper.pid) + sum(also)
+        """Of all it has ever run."""
+        return sum(accounting.cpu_seconds(root) for root in self.roots)
 
     def memory_mb(self) -> float:
         """Of all that runs of it now."""
-        return sum(accounting.memory_mb(pid) for pid in (self.keeper.pid, *self.ready.get("also", [])))
+        return sum(accounting.memory_mb(root) for root in self.roots)
 
     def processes(self) -> int:
         """How many there are, the dead that nobody has reaped yet left out."""
