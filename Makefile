@@ -47,6 +47,10 @@ lint: $(VENV)/.installed-dev ## format check, lint and types, of Python and SQL
 test: lint ## lint, then every test: unit, integration, e2e
 	$(CLEAN) $(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: bench
+bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
+	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
 .PHONY: docs
 docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md
 	cd dbt && ../$(BIN)/dbt docs generate --static --target memory
@@ -55,4 +59,4 @@ docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage pic
 
 .PHONY: clean
 clean: down ## remove the data of `make up` and everything that was built
-	rm -rf data dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf data .bench dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_netrc_auth
 from urllib3.util import Retry
 
 CONNECT_SECONDS = 5.0
@@ -38,7 +39,7 @@ class Page:
 
 
 @contextlib.contextmanager
-def session(retries: int = RETRIES) -> Iterator[requests.Session]:
+def session(base_url: str, retries: int = RETRIES) -> Iterator[requests.Session]:
     """A session that waits and tries again on 429, 502, 503, 504 and broken connections, honouring Retry-After.
 
     500 is not among them: it says that the request itself breaks the server. With six retries and a doubling
@@ -55,7 +56,18 @@ def session(retries: int = RETRIES) -> Iterator[requests.Session]:
     with requests.Session() as made:
         for scheme in ("http://", "https://"):
             made.mount(scheme, HTTPAdapter(max_retries=retry))
+        _read_environment_once(made, base_url)
         yield made
+
+
+def _read_environment_once(http: requests.Session, base_url: str) -> None:
+    """Proxies, certificates and .netrc as the environment has them now. Requests looks them up again for every
+    request, which costs about as much as parsing 20 records.
+    """
+    for name, value in http.merge_environment_settings(base_url, {}, None, None, None).items():
+        setattr(http, name, value)
+    http.auth = get_netrc_auth(base_url)
+    http.trust_env = False
 
 
 def read_pages(base_url: str, entity: str, page_size: int, *, retries: int = RETRIES) -> Iterator[Page]:
@@ -67,7 +79,7 @@ def read_pages(base_url: str, entity: str, page_size: int, *, retries: int = RET
     if page_size < 1:
         raise ValueError(f"page_size: expected 1 or more records a page, got {page_size}")
     url = f"{base_url.rstrip('/')}/{entity}"
-    with session(retries) as http, _SeenIds(url) as seen:
+    with session(base_url, retries) as http, _SeenIds(url) as seen:
         total, skip = None, 0
         while total is None or skip < total:
             page = _read_page(http, url, entity, page_size, skip)
@@ -141,19 +153,28 @@ class _SeenIds:
 
     def add(self, page: Page) -> None:
         # Text and numbers are told apart, and a number may be larger than SQLite's integers are.
-        ids = [i if isinstance(i := record["id"], int) and abs(i) < 2**63 else json.dumps(i) for record in page.records]
+        ids: list[int | str] = [
+            i if isinstance(i := record["id"], int) and abs(i) < 2**63 else json.dumps(i) for record in page.records
+        ]
+        before = self._database.total_changes
         self._database.execute("begin")
+        rows = [(record_id, page.skip) for record_id in ids]
+        self._database.executemany("insert into seen values (?, ?) on conflict do nothing", rows)
+        self._database.execute("commit")
+        if self._database.total_changes - before < len(ids):
+            self._refuse(ids, page.skip)
+
+    def _refuse(self, ids: list[int | str], skip: int) -> None:
+        """ApiChanged, naming the first of a page's ids that had come before."""
+        here = set()
         for record_id in ids:
-            first = self._database.execute(
-                "insert into seen values (?, ?) on conflict do nothing returning skip", (record_id, page.skip)
-            ).fetchone()
-            if first is None:
-                (earlier,) = self._database.execute("select skip from seen where id = ?", (record_id,)).fetchone()
+            (earlier,) = self._database.execute("select skip from seen where id = ?", (record_id,)).fetchone()
+            if earlier != skip or record_id in here:
                 raise ApiChanged(
                     f"{self._url}: id {record_id} came twice, on the page at skip={earlier} and on the one at "
-                    f"skip={page.skip}: records moved between pages while they were read"
+                    f"skip={skip}: records moved between pages while they were read"
                 )
-        self._database.execute("commit")
+            here.add(record_id)
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,10 +3,11 @@
 import json
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from flows.api import ApiChanged, ApiError, Page, read_pages
+from flows.api import ApiChanged, ApiError, Page, read_pages, session
 from stack.sample_api import Answer, problem, reply, serving
 from stack.sample_data import FIRST_DAY
 
@@ -55,6 +56,22 @@ def test_memory_is_one_page_whatever_the_total() -> None:
 
     peak(100)  # What is loaded once is not counted.
     assert peak(2_000) < 1.5 * peak(100)
+
+
+def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(7) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert sum(len(page.records) for page in read("http://shop.invalid")) == 7
+
+
+def test_a_login_from_netrc_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with session("http://localhost:1") as http:
+        assert http.auth == ("ada", "secret")
 
 
 def first_requests_answer(*answers: Answer | str) -> Callable[[str, Query, int], Answer | str | None]:

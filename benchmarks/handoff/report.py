@@ -1,0 +1,160 @@
+"""The results as text, as tables for README.md and as a picture. What stands there is always what was measured."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.handoff.summary import CRON_SECONDS, STAGES, Chaining, chainings, extracts, targets
+
+FOLDER = Path(__file__).resolve().parent.parent
+RESULTS = FOLDER / "results"
+PARTS = ("handoffs", "burst", "extract", "runs")
+MARKED = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.S)
+COLOURS = ("#b8c4d6", "#7d93b5", "#44618f", "#e0953c")
+LEGEND = ("event → run created", "→ taken by a worker", "→ first line", "→ dbt done, queryable")
+
+Json = dict[str, Any]
+
+
+def load() -> dict[str, Json]:
+    """The parts that have been measured."""
+    files = {part: RESULTS / f"{part}.json" for part in PARTS}
+    return {part: json.loads(file.read_text()) for part, file in files.items() if file.exists()}
+
+
+def write(results: dict[str, Json]) -> None:
+    """The marked part of README.md, and the picture beside it."""
+    readme = FOLDER / "README.md"
+    readme.write_text(MARKED.sub(lambda found: found[1] + markdown(results) + found[2], readme.read_text()))
+    if "handoffs" in results:
+        (RESULTS / "handoffs.svg").write_text(picture(list(chainings(results["handoffs"]).values())))
+
+
+def text(results: dict[str, Json]) -> str:
+    """The targets, aligned for a terminal."""
+    rows = [("figure", "target", "measured", "holds"), *(target.cells() for target in targets(results))]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in ([*zip(row, widths, strict=True)] for row in rows)
+    )
+
+
+def markdown(results: dict[str, Json]) -> str:
+    """Every table, the parts that were not measured left out."""
+    parts = [table(("figure", "target", "measured", "holds"), [target.cells() for target in targets(results)])]
+    if "handoffs" in results:
+        parts += handoff_tables(results["handoffs"])
+    if "burst" in results:
+        parts.append(burst_text(results["burst"]))
+    if "extract" in results:
+        parts.append(extract_table(results["extract"]))
+    if "runs" in results:
+        rows = [(f"{engine}", f"{number:.0f}") for engine, number in results["runs"]["a_minute"].items()]
+        parts.append("### Flow runs a minute\n\n" + table(("engine", "extracts of 194 products a minute"), rows))
+    return "\n".join(parts)
+
+
+def handoff_tables(handoffs: Json) -> list[str]:
+    """Latencies with CPU, then what each system costs when it has nothing to do."""
+    found = chainings(handoffs)
+    rows = [
+        (
+            chaining.variant,
+            str(chaining.number),
+            f"{chaining.first_line:.2f}",
+            f"{chaining.first_line_p95:.2f}",
+            f"{chaining.queryable:.2f}",
+            f"{chaining.queryable_p95:.2f}",
+            f"{chaining.cpu:.2f}",
+        )
+        for chaining in found.values()
+    ]
+    if build := min((c.stages[-1] for c in found.values()), default=None):
+        cron = ("cron pair, 5 minutes apart (arithmetic)", "", f"{CRON_SECONDS:.0f}", "", f"{CRON_SECONDS + build:.0f}")
+        rows.append((*cron, "", ""))
+    header = ("hand-off", "n", "first line s", "p95", "queryable s", "p95", "CPU s")
+    costs = [
+        (name, f"{100 * idle['cores']:.1f} %", f"{memory['at_rest_mb']:.0f}", f"{memory['peak_mb']:.0f}")
+        for name, idle in handoffs["idle"].items()
+        if (memory := handoffs["memory"].get(name))
+    ]
+    machine = handoffs["machine"]
+    return [
+        "### Hand-offs\n\nMedians and 95th percentiles, from the event; "
+        f"{machine['processors']} cores, Python {machine['python']}, {handoffs['at']}; dbt nodes: "
+        f"`dbt {' '.join(handoffs['dbt'])}`.\n\n" + table(header, rows),
+        "![the stages of each hand-off](results/handoffs.svg)\n",
+        "### At rest\n\nCPU of all processes of a system with nothing to do, and their memory (PSS) at rest and the "
+        "most during a hand-off.\n\n" + table(("system", "one core", "MB at rest", "MB peak"), costs),
+    ]
+
+
+def burst_text(burst: Json) -> str:
+    """Two sentences with the numbers."""
+    ours, naive = burst["ours"], burst["naive"]
+    return (
+        f"### A burst of {ours['size']}\n\n{ours['size']} batches landed, and their events sent in one request. Ours: "
+        f"all {ours['processed']} queryable after {ours['queryable_seconds']:.1f} s with {ours['dbt_builds']} dbt "
+        f"builds; the last of the runs that found nothing to do ended after {ours['last_run_ended_seconds']:.1f} s.\n"
+        f"One build an event, one after the other (stock Prefect tuned, {naive['measured_builds']} measured at "
+        f"{naive['seconds_a_build']:.1f} s each, the rest by arithmetic): {naive['arithmetic_seconds']:.0f} s with "
+        f"{ours['size']} builds.\n"
+    )
+
+
+def extract_table(extract: Json) -> str:
+    """Ours beside the bare loop."""
+    found = extracts(extract["rows"])
+    rows = []
+    for records in sorted({records for records, _ in found}):
+        ours, bare = found[records, "ours"], found[records, "bare"]
+        rows.append(
+            (
+                f"{records:,}",
+                f"{bare['seconds']:.2f}",
+                f"{ours['seconds']:.2f}",
+                f"{ours['seconds'] / bare['seconds']:.2f}",
+                f"{ours['cpu'] / bare['cpu']:.2f}",
+                f"{ours['peak_mb']:.0f}",
+            )
+        )
+    header = ("records", "bare loop s", "extract flow s", "ratio", "ratio of CPU", "flow's peak MB")
+    return "### Extract\n\n" + table(header, rows)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def picture(found: Sequence[Chaining]) -> str:
+    """One bar a hand-off, its stages stacked, in seconds."""
+    longest = max(sum(chaining.stages) for chaining in found)
+    left, width, height = 170, 560, 26
+    scale = width / longest
+    parts = []
+    for position, chaining in enumerate(found):
+        y, x = 40 + position * (height + 10), float(left)
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{chaining.variant}</text>')
+        for seconds, colour, stage in zip(chaining.stages, COLOURS, STAGES[1:], strict=True):
+            size = max(seconds, 0) * scale
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{size:.1f}" height="{height}" fill="{colour}">'
+                f"<title>{chaining.variant}: {stage} {seconds:.2f} s</title></rect>"
+            )
+            x += size
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + 17}">{sum(chaining.stages):.1f} s</text>')
+    x = left
+    for colour, name in zip(COLOURS, LEGEND, strict=True):
+        parts.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 17}" y="22">{name}</text>')
+        x += 40 + 6 * len(name)
+    total = 50 + len(found) * (height + 10)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {total}" font-family="sans-serif" font-size="12">\n'
+        f'<rect width="820" height="{total}" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
