@@ -118,7 +118,7 @@ def sole_writer(warehouse: Path, wait_seconds: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise WarehouseBusy(
-                        f"{warehouse}: another transform was at work for all of {wait_seconds:.0f} seconds. The batches "
+                        f"{warehouse}: another transform was at work for {wait_seconds:.0f} seconds. The batches "
                         "stay pending; the next transform takes them"
                     ) from None
                 time.sleep(0.1)

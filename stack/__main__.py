@@ -26,8 +26,8 @@ def up(api: str | None, port: int, folder: Path) -> int:
         f"""
 Open   {ui}
 Type   export PREFECT_API_URL={stack.prefect_api}
-       .venv/bin/prefect deployment run extract/dummyjson-products    # the automation starts the transform
-       .venv/bin/prefect deployment run orchestrate/dummyjson         # three extracts, then the transform, under one run
+       .venv/bin/prefect deployment run extract/dummyjson-products    # the automation starts dbt
+       .venv/bin/prefect deployment run orchestrate/dummyjson         # all extracts, then dbt, in one run
        cd dbt && ../.venv/bin/dbt build                               # dbt by hand, on the same data
 Data   {folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder}/, which `make down` leaves as it is
 End    make down"""

@@ -135,8 +135,8 @@ def start(connection: socket.socket) -> Request:
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
+        for descriptor, stream in enumerate(streams):
+            os.dup2(stream, descriptor)
         return request
     for stream in streams:
         os.close(stream)
