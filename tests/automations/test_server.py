@@ -274,6 +274,98 @@ def test_two_who_apply_at_once_make_one(here: Here) -> None:
     assert here.plan(*files)[0] == 0
 
 
+QUIET = {
+    "trigger": {
+        "type": "event",
+        "posture": "Reactive",
+        "expect": ["extract.finished"],
+        "match": {"prefect.resource.id": "nobody.sends"},
+        "threshold": 1,
+        "within": 0,
+    }
+}
+
+
+def written(here: Here, name: str, *actions: dict[str, Any]) -> Path:
+    """A file with an automation that never fires."""
+    file = here.folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump({"name": name, **QUIET, "actions": list(actions)}))
+    return file
+
+
+def test_automations_may_name_each_other_in_any_order_and_come_from_one_file_at_a_time(here: Here) -> None:
+    one = written(here, "one", {"type": "pause-automation", "automation": "two"})
+    two = written(
+        here,
+        "two",
+        {"type": "resume-automation", "automation": "one"},
+        {"type": "resume-automation", "automation": "two"},
+        {"type": "pause-work-pool", "work_pool": "baton"},
+        {"type": "pause-deployment", "deployment": "transform/warehouse"},
+    )
+    assert here.run("apply", one)[0] == 1
+    assert here.automations() == {}, "the other one is missing"
+    assert here.run("apply", one, two)[0] == 0
+    made = here.automations()
+    assert made["one"]["actions"][0]["automation_id"] == made["two"]["id"]
+    assert [action.get("automation_id") for action in made["two"]["actions"][:2]] == [
+        made["one"]["id"],
+        made["two"]["id"],
+    ]
+    assert here.plan(two, one)[0] == 0
+    code, changes = here.plan(one)
+    assert (code, changes["two"]["change"]) == (0, "keep"), "the server has the other one"
+
+
+def test_an_automation_that_names_a_skipped_one_is_skipped_too(here: Here) -> None:
+    block = "slack-webhook/not-there"
+    told = written(here, "told", {"type": "send-notification", "block": block, "subject": "a", "body": "b"})
+    naming = written(here, "a-naming", {"type": "pause-automation", "automation": "told"})
+    code, said = here.run("apply", naming, told)
+    assert code == 0
+    assert "skipped    a-naming: it names told, which is skipped" in said
+    assert here.automations() == {}
+
+
+def test_a_second_one_of_a_name_is_removed_and_the_older_stays(here: Here) -> None:
+    file = here.file("transform_when_extract_finishes")
+    here.run("apply", file)
+    first = here.automations()[file.stem]
+    copy = {key: value for key, value in first.items() if key not in ("id", "created", "updated")}
+    with here.client as client:
+        client.request("POST", "/automations/", json=copy)
+    assert here.run("plan", file)[0] == 2
+    assert f"deleted    {file.stem}: a second one of this name" in here.run("apply", file)[1]
+    assert here.automations()[file.stem]["id"] == first["id"]
+
+
+def test_of_several_changes_the_report_says_which_one_the_server_refused(here: Here) -> None:
+    refused = written(
+        here,
+        "b-refused",
+        {
+            "type": "run-deployment",
+            "source": "selected",
+            "deployment": "extract/dummyjson-products",
+            "job_variables": {"env": "not a mapping"},
+        },
+    )
+    files = [written(here, "a-made", {"type": "do-nothing"}), refused, written(here, "c-made", {"type": "do-nothing"})]
+    code, said = here.run("apply", *files)
+    assert code == 1
+    assert "created    a-made" in said
+    assert "created    c-made" in said
+    assert "failed     b-refused: could not create: 422" in said
+    assert set(here.automations()) == {"a-made", "c-made"}
+
+
+def test_what_is_not_prefects_api_is_one_clear_message_also_for_machines(here: Here) -> None:
+    with listening(200, "<html>") as (url, _), temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        code, said = here.run("apply", "--json")
+    assert code == 1
+    assert json.loads(said[: said.index("}") + 1])["error"].endswith("is it the API's URL?")
+
+
 def test_a_server_that_does_not_answer_is_one_clear_message(here: Here) -> None:
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         for command in ("plan", "apply", "destroy"):
