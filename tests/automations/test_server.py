@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed
+from prefect.workers.process import ProcessWorker
 
 from automations.__main__ import main
 from flows import events
@@ -32,7 +34,7 @@ from flows.settings import PROJECT
 from stack.processes import free_port, prefect_server, wait_until
 from tests.conftest import SERVER
 
-SECONDS = 60.0
+SECONDS = 120.0
 SHIPPED = sorted(path.stem for path in (PROJECT / "automations").glob("*.yaml"))
 
 
@@ -116,7 +118,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of this module's own, because its automations must not fire for other tests."""
     with prefect_server(tmp_path_factory.mktemp("server"), SERVER, free_port()) as url:
         with SyncPrefectClient(url) as client:
-            client.create_work_pool(WorkPoolCreate(name="baton", type="process"))
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name="baton", type="process", base_job_template=template))
         deploy(url)
         yield url
 
@@ -125,6 +128,21 @@ def deploy(url: str) -> None:
     """`prefect deploy --all`, as a user types it."""
     command = [sys.executable, "-m", "prefect", "deploy", "--all"]
     subprocess.run(command, cwd=PROJECT, env=os.environ | {"PREFECT_API_URL": url}, check=True, capture_output=True)
+
+
+@contextmanager
+def without_deployment(here: Here, name: str) -> Iterator[None]:
+    """The deployment is gone for as long as the block runs, and is then made anew, with another id."""
+    with here.client as client:
+        was = client.request("GET", f"/deployments/name/{name}").json()  # type: ignore[arg-type]
+        client.delete_deployment(UUID(was["id"]))
+    try:
+        yield
+    finally:
+        kept = ("name", "flow_id", "work_pool_name", "work_queue_name", "entrypoint", "path", "parameters")
+        body = {key: was[key] for key in (*kept, "parameter_openapi_schema")}
+        with here.client as client:
+            client.request("POST", "/deployments/", json=body)
 
 
 @pytest.fixture
@@ -232,14 +250,12 @@ def test_an_automation_of_the_same_name_that_is_not_ours_stops_apply_before_any_
 
 
 def test_a_deployment_that_is_not_on_the_server_stops_apply_before_any_change(here: Here) -> None:
-    with here.client as client:
-        client.delete_deployment(client.read_deployment_by_name("orchestrate/dummyjson").id)
     files = [here.file(name) for name in SHIPPED]
-    code, said = here.run("apply", *files)
+    with without_deployment(here, "orchestrate/dummyjson"):
+        code, said = here.run("apply", *files)
     assert code == 1
     assert "the server has no 'orchestrate/dummyjson'; `prefect deploy --all` first" in said
     assert here.automations() == {}
-    deploy(here.url)
 
 
 def test_a_deployment_that_was_made_anew_is_found_by_its_name(here: Here) -> None:
@@ -475,11 +491,9 @@ def test_6_a_hand_off_that_could_not_be_made_is_seen(here: Here) -> None:
     with listening(200) as (url, received), webhook(url):
         files = [here.file("transform_when_extract_finishes"), here.file("notify_when_a_hand_off_fails")]
         assert here.run("apply", *files)[0] == 0
-        with here.client as client:
-            client.delete_deployment(client.read_deployment_by_name("transform/warehouse").id)
-        here.extract_finished("dummyjson.products")
-        until(lambda: received, "the notification")
-    deploy(here.url)
+        with without_deployment(here, "transform/warehouse"):
+            here.extract_finished("dummyjson.products")
+            until(lambda: received, "the notification")
     assert received[0]["subject"] == "transform_when_extract_finishes: its action failed"
     assert "404" in received[0]["body"]
 
