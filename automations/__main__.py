@@ -31,7 +31,8 @@ app = App(
     result_action="return_value",
 )
 
-Files = Annotated[tuple[Path, ...], Parameter(help="Files to read; by default every *.yaml beside this command.")]
+File = Annotated[Path, Parameter(help="Files to read; by default every *.yaml and *.yml beside this command.")]
+Prune = Annotated[bool, Parameter(negative="")]
 ProjectFolder = Annotated[
     Path | None,
     Parameter(
@@ -42,9 +43,9 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON,
 
 
 @app.command
-def validate(*files: Path, project: ProjectFolder = None, as_json: AsJson = False) -> int:
+def validate(*files: File, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Check the files without a server: schema, names, parameters, templates, traps."""
-    automations, _, problems = load(files, project)
+    automations, _, problems = load(files, project, offline=True)
     errors = [problem for problem in problems if problem.severity == "error"]
     if as_json:
         print(json.dumps({"valid": not errors, "problems": [told(problem) for problem in problems]}, indent=2))
@@ -55,7 +56,7 @@ def validate(*files: Path, project: ProjectFolder = None, as_json: AsJson = Fals
 
 
 @app.command
-def plan(*files: Path, project: ProjectFolder = None, prune: bool = False, as_json: AsJson = False) -> int:
+def plan(*files: File, project: ProjectFolder = None, prune: Prune = False, as_json: AsJson = False) -> int:
     """Show what apply would do; exit code 2 if anything would change, or was changed on the server.
 
     Parameters
@@ -79,7 +80,7 @@ def plan(*files: Path, project: ProjectFolder = None, prune: bool = False, as_js
 
 
 @app.command
-def apply(*files: Path, project: ProjectFolder = None, prune: bool = False, as_json: AsJson = False) -> int:
+def apply(*files: File, project: ProjectFolder = None, prune: Prune = False, as_json: AsJson = False) -> int:
     """Make the server's automations what the files say. Applying twice changes nothing.
 
     Parameters
@@ -102,12 +103,13 @@ def destroy(*, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Delete every automation of this project (those with its tag), and no other."""
     known = project_in(project)
     with connected() as server:
-        planned = make_plan(server, [], known.tag, prune=True)
+        ours = [raw for raw in server.automations() if known.tag in raw["tags"]]
+        planned = Plan([Change(raw["name"], "delete", raw["id"]) for raw in ours])
         return report(carry_out, server, planned, known.tag, as_json)
 
 
 @app.command
-def test(event: Path, *files: Path, project: ProjectFolder = None, as_json: AsJson = False) -> int:
+def test(event: Path, *files: File, project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Show which automations an event would fire, and with which parameters; offline, by the server's own rules.
 
     Parameters
@@ -115,7 +117,7 @@ def test(event: Path, *files: Path, project: ProjectFolder = None, as_json: AsJs
     event
         A JSON file with one event, as the API or the UI shows it (or a file of samples/).
     """
-    automations, _, problems = load(files, project)
+    automations, _, problems = load(files, project, offline=True)
     if stop(problems, as_json):
         return 1
     received = read_events(event)
@@ -185,18 +187,20 @@ def outcome(described: Described, event: ReceivedEvent) -> dict[str, Any]:
         if action["type"] == "run-deployment":
             try:
                 shown["parameters"] = rendered_parameters(automation, index, event)
-            except ActionFailed as error:
-                shown["fails"] = error.reason
+            except Exception as error:  # A template can do anything; the server would fail the action, too.
+                shown["fails"] = error.reason if isinstance(error, ActionFailed) else str(error)
         actions.append(shown)
     return {"automation": described.name, "outcome": said, "actions": actions}
 
 
-def load(files: Sequence[Path], folder: Path | None) -> tuple[list[Described], Project, list[Problem]]:
+def load(
+    files: Sequence[Path], folder: Path | None, *, offline: bool = False
+) -> tuple[list[Described], Project, list[Problem]]:
     """The automations of the files, the project, and everything that is wrong."""
     project = project_in(folder)
     beside = sorted({*HERE.glob("*.yaml"), *HERE.glob("*.yml")})
     automations, problems = read(files or beside)
-    others = [described.name for described in read(beside)[0]] if files else []
+    others = [described.name for described in read(beside)[0]] if offline else None
     problems += check(automations, project, read_samples(HERE / "samples"), others)
     return (
         automations,

@@ -75,10 +75,10 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def check(
-    automations: Sequence[Described], project: Project, samples: Sequence[Sample], others: Iterable[str] = ()
+    automations: Sequence[Described], project: Project, samples: Sequence[Sample], others: Iterable[str] | None = ()
 ) -> list[Problem]:
-    """Every problem of automations whose form is right; they may name each other, and the others."""
-    names = {*others, *(described.name for described in automations)}
+    """Every problem of automations; they may name each other, and the others (None: a server will tell)."""
+    names = None if others is None else {*others, *(described.name for described in automations)}
     problems: list[Problem] = []
     models = {}
     for described in automations:
@@ -99,13 +99,13 @@ def as_server_has_it(described: Described) -> Automation:
     return Automation.model_validate(data | {"id": made_up_id("automation", described.name)})
 
 
-def check_names(described: Described, project: Project, automations: Iterable[str]) -> Iterator[Problem]:
+def check_names(described: Described, project: Project, automations: Iterable[str] | None) -> Iterator[Problem]:
     """Names that are neither in prefect.yaml nor in the files. Blocks are only on the server."""
     known: dict[str, Iterable[str]] = {
         "deployment": project.deployments,
-        "automation": automations,
         "work_pool": project.work_pools,
         "work_queue": project.work_queues,
+        **({} if automations is None else {"automation": automations}),
     }
     for reference in described.references():
         names = list(known.get(reference.kind, [reference.name]))

@@ -22,7 +22,7 @@ from prefect.settings import get_current_settings
 from automations.files import ACTION_LISTS, NAMED, Described, Problem, Reference, made_up_id
 
 OLDEST_SERVER = Version("3.8")
-"""The oldest that was tried. Older ones forget tags, or render templates otherwise."""
+"""The oldest that was tried: a server of 3.8.0 took the shipped automations, and planned no change after that."""
 PAGE = 200
 
 Json = dict[str, Any]
@@ -265,7 +265,7 @@ def missing_names(
 
 def resolver(server: Server, existing: Iterable[Json]) -> Callable[[str, str], UUID]:
     """Ids by name; of an automation that is only about to be made, a made-up one."""
-    ids = {raw["name"]: raw["id"] for raw in existing}
+    ids = {raw["name"]: raw["id"] for raw in reversed(list(existing))}  # Of two, the older is the one that stays.
     by_name = {name: identifier for identifier, name in server.names.items()}
 
     def id_of(kind: str, name: str) -> UUID:
@@ -284,11 +284,19 @@ def compare(server: Server, described: Described, same: Sequence[Json], tag: str
         return Change(described.name, "create", described=described)
     old, new = (flat(readable(normal(each), server.names)) for each in (same[0], wanted))
     fields = [
-        Field(path, old.get(path), new.get(path)) for path in sorted({*old, *new}) if old.get(path) != new.get(path)
+        Field(path, old.get(path), new.get(path))
+        for path in sorted({*old, *new})
+        if old.get(path) != new.get(path) and not is_outline(path, old, new)
     ]
     if not fields:
         return Change(described.name, "unchanged", same[0]["id"], described=described)
     return Change(described.name, "update", same[0]["id"], fields, described=described)
+
+
+def is_outline(path: str, old: Json, new: Json) -> bool:
+    """Whether the path is an empty mapping or list on one side, of which the other side's entries are told anyway."""
+    empty, other = (old, new) if path in old else (new, old)
+    return empty[path] in ({}, []) and any(each.startswith((f"{path}.", f"{path}[")) for each in other)
 
 
 def as_json(described: Described, id_of: Callable[[str, str], UUID], tag: str, existing: Json | None) -> Json:

@@ -19,6 +19,8 @@ from urllib3.util import Retry
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 RETRIES = 6
+RETRY_AFTER_MAX_SECONDS = 60
+"""An API that asks for an hour is tried again after this; urllib3 alone would sleep up to six hours, six times."""
 
 
 class ApiError(Exception):
@@ -51,6 +53,7 @@ def session(base_url: str, retries: int = RETRIES) -> Iterator[requests.Session]
         status_forcelist=(429, 502, 503, 504),
         allowed_methods=("GET",),
         respect_retry_after_header=True,
+        retry_after_max=RETRY_AFTER_MAX_SECONDS,
         raise_on_status=False,
     )
     with requests.Session() as made:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed
+from prefect.workers.process import ProcessWorker
 
 from automations.__main__ import main
 from flows import events
@@ -32,7 +34,7 @@ from flows.settings import PROJECT
 from stack.processes import free_port, prefect_server, wait_until
 from tests.conftest import SERVER
 
-SECONDS = 60.0
+SECONDS = 120.0
 SHIPPED = sorted(path.stem for path in (PROJECT / "automations").glob("*.yaml"))
 
 
@@ -116,7 +118,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of this module's own, because its automations must not fire for other tests."""
     with prefect_server(tmp_path_factory.mktemp("server"), SERVER, free_port()) as url:
         with SyncPrefectClient(url) as client:
-            client.create_work_pool(WorkPoolCreate(name="baton", type="process"))
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name="baton", type="process", base_job_template=template))
         deploy(url)
         yield url
 
@@ -125,6 +128,21 @@ def deploy(url: str) -> None:
     """`prefect deploy --all`, as a user types it."""
     command = [sys.executable, "-m", "prefect", "deploy", "--all"]
     subprocess.run(command, cwd=PROJECT, env=os.environ | {"PREFECT_API_URL": url}, check=True, capture_output=True)
+
+
+@contextmanager
+def without_deployment(here: Here, name: str) -> Iterator[None]:
+    """The deployment is gone for as long as the block runs, and is then made anew, with another id."""
+    with here.client as client:
+        was = client.request("GET", f"/deployments/name/{name}").json()  # type: ignore[arg-type]
+        client.delete_deployment(UUID(was["id"]))
+    try:
+        yield
+    finally:
+        kept = ("name", "flow_id", "work_pool_name", "work_queue_name", "entrypoint", "path", "parameters")
+        body = {key: was[key] for key in (*kept, "parameter_openapi_schema")}
+        with here.client as client:
+            client.request("POST", "/deployments/", json=body)
 
 
 @pytest.fixture
@@ -232,14 +250,12 @@ def test_an_automation_of_the_same_name_that_is_not_ours_stops_apply_before_any_
 
 
 def test_a_deployment_that_is_not_on_the_server_stops_apply_before_any_change(here: Here) -> None:
-    with here.client as client:
-        client.delete_deployment(client.read_deployment_by_name("orchestrate/dummyjson").id)
     files = [here.file(name) for name in SHIPPED]
-    code, said = here.run("apply", *files)
+    with without_deployment(here, "orchestrate/dummyjson"):
+        code, said = here.run("apply", *files)
     assert code == 1
     assert "the server has no 'orchestrate/dummyjson'; `prefect deploy --all` first" in said
     assert here.automations() == {}
-    deploy(here.url)
 
 
 def test_a_deployment_that_was_made_anew_is_found_by_its_name(here: Here) -> None:
@@ -272,6 +288,98 @@ def test_two_who_apply_at_once_make_one(here: Here) -> None:
         assert list(pool.map(one, range(3))) == [0, 0, 0]
     assert set(here.automations()) == {file.stem for file in files}
     assert here.plan(*files)[0] == 0
+
+
+QUIET = {
+    "trigger": {
+        "type": "event",
+        "posture": "Reactive",
+        "expect": ["extract.finished"],
+        "match": {"prefect.resource.id": "nobody.sends"},
+        "threshold": 1,
+        "within": 0,
+    }
+}
+
+
+def written(here: Here, name: str, *actions: dict[str, Any]) -> Path:
+    """A file with an automation that never fires."""
+    file = here.folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump({"name": name, **QUIET, "actions": list(actions)}))
+    return file
+
+
+def test_automations_may_name_each_other_in_any_order_and_come_from_one_file_at_a_time(here: Here) -> None:
+    one = written(here, "one", {"type": "pause-automation", "automation": "two"})
+    two = written(
+        here,
+        "two",
+        {"type": "resume-automation", "automation": "one"},
+        {"type": "resume-automation", "automation": "two"},
+        {"type": "pause-work-pool", "work_pool": "baton"},
+        {"type": "pause-deployment", "deployment": "transform/warehouse"},
+    )
+    assert here.run("apply", one)[0] == 1
+    assert here.automations() == {}, "the other one is missing"
+    assert here.run("apply", one, two)[0] == 0
+    made = here.automations()
+    assert made["one"]["actions"][0]["automation_id"] == made["two"]["id"]
+    assert [action.get("automation_id") for action in made["two"]["actions"][:2]] == [
+        made["one"]["id"],
+        made["two"]["id"],
+    ]
+    assert here.plan(two, one)[0] == 0
+    code, changes = here.plan(one)
+    assert (code, changes["two"]["change"]) == (0, "keep"), "the server has the other one"
+
+
+def test_an_automation_that_names_a_skipped_one_is_skipped_too(here: Here) -> None:
+    block = "slack-webhook/not-there"
+    told = written(here, "told", {"type": "send-notification", "block": block, "subject": "a", "body": "b"})
+    naming = written(here, "a-naming", {"type": "pause-automation", "automation": "told"})
+    code, said = here.run("apply", naming, told)
+    assert code == 0
+    assert "skipped    a-naming: it names told, which is skipped" in said
+    assert here.automations() == {}
+
+
+def test_a_second_one_of_a_name_is_removed_and_the_older_stays(here: Here) -> None:
+    file = here.file("transform_when_extract_finishes")
+    here.run("apply", file)
+    first = here.automations()[file.stem]
+    copy = {key: value for key, value in first.items() if key not in ("id", "created", "updated")}
+    with here.client as client:
+        client.request("POST", "/automations/", json=copy)
+    assert here.run("plan", file)[0] == 2
+    assert f"deleted    {file.stem}: a second one of this name" in here.run("apply", file)[1]
+    assert here.automations()[file.stem]["id"] == first["id"]
+
+
+def test_of_several_changes_the_report_says_which_one_the_server_refused(here: Here) -> None:
+    refused = written(
+        here,
+        "b-refused",
+        {
+            "type": "run-deployment",
+            "source": "selected",
+            "deployment": "extract/dummyjson-products",
+            "job_variables": {"env": "not a mapping"},
+        },
+    )
+    files = [written(here, "a-made", {"type": "do-nothing"}), refused, written(here, "c-made", {"type": "do-nothing"})]
+    code, said = here.run("apply", *files)
+    assert code == 1
+    assert "created    a-made" in said
+    assert "created    c-made" in said
+    assert "failed     b-refused: could not create: 422" in said
+    assert set(here.automations()) == {"a-made", "c-made"}
+
+
+def test_what_is_not_prefects_api_is_one_clear_message_also_for_machines(here: Here) -> None:
+    with listening(200, "<html>") as (url, _), temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        code, said = here.run("apply", "--json")
+    assert code == 1
+    assert json.loads(said[: said.index("}") + 1])["error"].endswith("is it the API's URL?")
 
 
 def test_a_server_that_does_not_answer_is_one_clear_message(here: Here) -> None:
@@ -383,11 +491,9 @@ def test_6_a_hand_off_that_could_not_be_made_is_seen(here: Here) -> None:
     with listening(200) as (url, received), webhook(url):
         files = [here.file("transform_when_extract_finishes"), here.file("notify_when_a_hand_off_fails")]
         assert here.run("apply", *files)[0] == 0
-        with here.client as client:
-            client.delete_deployment(client.read_deployment_by_name("transform/warehouse").id)
-        here.extract_finished("dummyjson.products")
-        until(lambda: received, "the notification")
-    deploy(here.url)
+        with without_deployment(here, "transform/warehouse"):
+            here.extract_finished("dummyjson.products")
+            until(lambda: received, "the notification")
     assert received[0]["subject"] == "transform_when_extract_finishes: its action failed"
     assert "404" in received[0]["body"]
 

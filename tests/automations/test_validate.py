@@ -1,6 +1,7 @@
 """What is wrong with an automation is said without a server, with file and line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from automations.__main__ import main
+from automations.__main__ import app, main
+from automations.files import NAMED
 from flows import events
 from flows.landing import Manifest
 from flows.settings import PROJECT
@@ -135,6 +137,194 @@ def test_what_is_wrong_is_said_with_file_and_line(
     code, said = validate(text, tmp_path, capsys)
     assert any(f"a.yaml:{line}: " in told and message in told for told in said.splitlines()), said
     assert code == (0 if "warning: " in message else 1)
+
+
+PAIR = """\
+name: a
+trigger:
+  type: sequence
+  within: 60
+  triggers:
+    - type: event
+      posture: Reactive
+      expect: [extract.finished]
+      match: {handoff: event}
+      threshold: 1
+      within: 0
+    - type: compound
+      require: any
+      within: 10
+      triggers:
+        - type: event
+          posture: Reactive
+          expect: [transform.finished]
+          threshold: 1
+          within: 0
+actions:
+  - {type: pause-work-queue, work_queue: baton/warehouse}
+  - {type: pause-work-pool, work_pool: baton}
+  - {type: pause-automation, automation: transform_when_extract_finishes}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("match: {handoff: event}", "match: {handof: event}", 9, "did you mean 'handoff'?"),
+        ("          within: 0", "          within: 5", 20, "warning: within: above 0 with threshold 1"),
+        ("[transform.finished]", "[transform.finshed]", 18, "warning: expect: 'transform.finshed' is no event"),
+        ("          posture: Reactive", "          posture: Reactiv", 17, "posture: Input should be"),
+        ("    - type: compound", "    - oops\n    - type: compound", 12, "trigger: expected a mapping with type, got"),
+        ("baton/warehouse", "warehouse", 22, "expected pool/queue, got 'warehouse' (there is baton/warehouse)"),
+        ("baton/warehouse", "baton/warehose", 22, "did you mean 'baton/warehouse'?"),
+        ("work_pool: baton}", "work_pool: batn}", 23, "did you mean 'baton'?"),
+        ("when_extract_finishes", "when_extract_finshes", 24, "automation: is described by no file"),
+    ],
+)
+def test_what_is_wrong_in_a_nested_trigger_or_another_name_is_said_at_its_own_line(
+    old: str, new: str, line: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert validate(PAIR, tmp_path, capsys) == (0, "1 automations, 0 errors, 0 warnings\n")
+    assert old in PAIR
+    code, said = validate(PAIR.replace(old, new, 1), tmp_path, capsys)
+    assert any(f"a.yaml:{line}: " in told and message in told for told in said.splitlines()), said
+    assert code == (0 if "warning: " in message else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: &x [*x]\n", "a part of it contains itself"),
+        (GOOD[: GOOD.index("actions:")] + "actions: 5\n", "actions: Input should be a valid list; got 5"),
+        (GOOD[: GOOD.index("actions:")] + "actions: [do-nothing]\n", "expected a mapping with type, got 'do-nothing'"),
+        (GOOD[: GOOD.index("actions:")] + "actions:\n", "actions: is missing"),
+        ("name: x\ntrigger: soon\nactions: []\n", "trigger: expected a mapping with type, got 'soon'"),
+        (GOOD.replace("start_it", '""'), "name: is missing"),
+        (
+            GOOD.replace("    deployment: transform/warehouse\n", ""),
+            "deployment (flow/deployment, or deployment_id) is",
+        ),
+        (GOOD.replace("transform/warehouse", "warehouse"), "got 'warehouse' (there is transform/warehouse)"),
+        (GOOD.replace('}}"', '}} {{ event.id | default(1) }}"'), "would leave nothing, silently"),
+        (GOOD.replace("Reactive", "Proactive").replace("within: 0", "within: 60"), "fires without an event"),
+        (
+            GOOD.replace("[extract.finished]", "[prefect.automation.action.failed]")
+            .replace(", handoff: event", "")
+            .replace('source: "{{ event.payload.source }}"', "command: build"),
+            "a loop: this action, should it fail, sends 'prefect.automation.action.failed'",
+        ),
+        (
+            "name: x\ntrigger: {type: event, posture: Reactive, expect: [prefect.flow-run.Cancelled], threshold: 1, "
+            "within: 0}\nactions: [{type: change-flow-run-state, state: CANCELLED, name: Cancelled}]\n",
+            "a loop: this action causes 'prefect.flow-run.Cancelled'",
+        ),
+    ],
+)
+def test_each_fault_is_one_message(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = validate(text, tmp_path, capsys)
+    assert code == 1
+    (error,) = [line for line in said.splitlines() if "error: " in line]
+    assert message in error
+
+
+def test_a_bare_name_of_a_deployment_that_two_flows_have_is_answered_with_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs.py").write_text(
+        "from prefect import flow\n\n@flow\ndef load(source: str): ...\n\n@flow\ndef clean(source: str): ...\n"
+    )
+    entries = [{"name": "nightly", "entrypoint": f"jobs.py:{name}"} for name in ("load", "clean")]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": entries}))
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD.replace("transform/warehouse", "nightly"))
+    assert main(["validate", str(file), "--project", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "a.yaml:12: error: deployment: expected flow/deployment, got 'nightly'" in said
+    assert "load/nightly" in said and "clean/nightly" in said
+
+
+def test_a_deployment_whose_code_lies_elsewhere_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entrypoint in ("gone.py:load", "no_such_package.flows.load"):
+        entries = [{"name": "nightly", "entrypoint": entrypoint}]
+        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": entries}))
+        file = tmp_path / "a.yaml"
+        file.write_text(GOOD.replace("transform/warehouse", "load/nightly"))
+        assert main(["validate", str(file), "--project", str(tmp_path)]) == 0
+        assert f"12: warning: deployment: its flow and parameters were not checked: its entrypoint {entrypoint!r}" in (
+            capsys.readouterr().err
+        )
+
+
+@pytest.mark.parametrize("text", ["[", "deployments:\n", "- x\n", "deployments: [{entrypoint: a.py:b}]\n"])
+def test_a_prefect_yaml_that_is_none_is_one_message_with_its_line_also_for_machines(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prefect.yaml").write_text(text)
+    assert main(["validate", "--project", str(tmp_path), "--json"]) == 1
+    assert f"{tmp_path / 'prefect.yaml'}:1: " in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_it_works_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["validate"]) == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{}", '{"event": null}', '{"event": {"event": ["a"]}}', "x"])
+def test_a_file_without_an_event_is_one_message(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(text)
+    assert main(["test", str(file), "--json"]) == 1
+    assert str(file) in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_every_sample_can_be_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    for sample in sorted(SAMPLES.glob("*.json")):
+        assert main(["test", str(sample), "--project", str(PROJECT)]) == 0
+    said = capsys.readouterr().out
+    assert "prefect.flow-run.heartbeat of" in said
+    assert "crash_runs_that_stop_beating: stops the clock" in said
+
+
+def test_an_event_without_what_the_template_names_shows_that_the_action_would_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = json.loads((SAMPLES / "extract.finished.json").read_text())["event"]
+    del data["payload"]["batch_id"]
+    (tmp_path / "event.json").write_text(json.dumps(data))
+    assert main(["test", str(tmp_path / "event.json"), "--json"]) == 0
+    found = {each["automation"]: each for each in json.loads(capsys.readouterr().out)}
+    (action,) = found["transform_when_extract_finishes"]["actions"]
+    assert action["fails"]
+    assert "parameters" not in action
+
+
+def documented() -> str:
+    return (PROJECT / "automations" / "README.md").read_text()
+
+
+def test_every_command_option_and_file_is_documented_and_nothing_else() -> None:
+    text = documented()
+    commands = {name for name in app if not name.startswith("-")}
+    table = text.split("## The command")[1].split("The options")[0]
+    assert set(re.findall(r"^\| `(\w+)[^`|]*` \|", table, re.MULTILINE)) == commands
+    options = {
+        option
+        for command in commands
+        for argument in app[command].assemble_argument_collection()
+        for option in argument.names
+        if option.startswith("--")
+    } - {"--event"}
+    theirs = {"--id", "--all"}  # Options of `prefect` itself.
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - theirs == options
+    shipped = {file.stem for file in (PROJECT / "automations").glob("*.yaml")}
+    assert shipped == set(re.findall(r"`(\w+_\w+_\w+)\.yaml`", text))
+
+
+def test_every_name_that_stands_for_an_id_is_documented() -> None:
+    for key, named in NAMED.items():
+        assert f"| `{key}` | `{named.form}` |" in documented()
 
 
 def test_a_name_is_one_automation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

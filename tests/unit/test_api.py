@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import api
 from flows.api import ApiChanged, ApiError, Page, read_pages, session
 from stack.sample_api import Answer, problem, reply, serving
 from stack.sample_data import FIRST_DAY
@@ -91,6 +92,15 @@ def test_trouble_that_passes_is_waited_for(trouble: Answer | str) -> None:
 def test_a_rate_limit_is_honoured() -> None:
     with serving(60, rate_limit=(3, 1.0)) as url:
         assert sum(len(page.records) for page in read(url, 10)) == 60
+
+
+def test_an_api_that_asks_for_an_hour_does_not_hold_the_run_that_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the cap made short, so that the test does not take a minute itself."""
+    assert api.RETRY_AFTER_MAX_SECONDS == 60
+    monkeypatch.setattr(api, "RETRY_AFTER_MAX_SECONDS", 0.1)
+    hour = problem(429, "slow down", {"Retry-After": "3600"})
+    with serving(60, intercept=first_requests_answer(hour, hour)) as url:
+        assert sum(len(page.records) for page in read(url)) == 60
 
 
 ALWAYS: dict[str, tuple[Answer | str, str]] = {
