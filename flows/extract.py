@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from flows import api, events
@@ -43,8 +44,7 @@ def extract(
     seconds = time.monotonic() - started
     announce(manifest, handoff)
     if handoff == "deployment":
-        lineage = {"source": source, "batch_id": batch.batch_id}
-        run_deployment("transform/warehouse", parameters=lineage, timeout=0)
+        launch_transform(manifest)
     describe(batch, manifest, seconds)
     return manifest.model_dump(mode="json")
 
@@ -92,8 +92,14 @@ def land(batch: Batch, base_url: str, page_size: int, allow_empty: bool) -> Mani
     return manifest
 
 
-class EventNotSent(Exception):
-    """The batch is published, but the Prefect server could not be told."""
+class NotHandedOver(Exception):
+    """The batch is published, but nobody could be told, or started; the message says that it is safe."""
+
+    def __init__(self, manifest: Manifest, reason: str) -> None:
+        super().__init__(
+            f"{manifest.source} {manifest.batch_id}: the batch is safe in the landing and will be picked up by the "
+            f"next transform, but {reason}"
+        )
 
 
 @task(retries=4, retry_delay_seconds=[1, 2, 4, 8], cache_policy=NO_CACHE)
@@ -102,10 +108,16 @@ def announce(manifest: Manifest, handoff: events.Handoff) -> None:
     try:
         events.send([events.extract_finished(manifest, handoff)])
     except httpx.HTTPError as error:
-        raise EventNotSent(
-            f"{manifest.source} {manifest.batch_id}: the batch is safe in the landing and will be picked up by the "
-            f"next transform, but the Prefect server did not take the event: {error!r}"
-        ) from error
+        raise NotHandedOver(manifest, f"the Prefect server did not take the event: {error!r}") from error
+
+
+def launch_transform(manifest: Manifest) -> None:
+    """Launch and leave: start the transform as a child of this run, and do not wait for it."""
+    lineage = {"source": manifest.source, "batch_id": manifest.batch_id}
+    try:
+        run_deployment("transform/warehouse", parameters=lineage, timeout=0)
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        raise NotHandedOver(manifest, f"transform/warehouse could not be started: {error!r}") from error
 
 
 def describe(batch: Batch, manifest: Manifest, seconds: float) -> None:

@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import arun_deployment
-from prefect.exceptions import FlowRunWaitTimeout
+from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
 from prefect.flow_runs import wait_for_flow_run
 
 from flows.settings import split_source
@@ -35,6 +35,8 @@ async def orchestrate(
     Raises ChildFailed for every child that does not complete, and for one that has not ended after
     `timeout_minutes` for the whole chain. With `wait=False` the transform is started and left to itself.
     """
+    if not sources:
+        raise ValueError("sources: expected one or more, such as ['dummyjson.products'], got none")
     deadline = time.monotonic() + timeout_minutes * 60
     deployments = [extract_deployment(source) for source in sources]
     extracts = [
@@ -56,7 +58,12 @@ def extract_deployment(source: str) -> str:
 
 async def run_child(deployment: str, parameters: dict[str, Any], deadline: float) -> FlowRun:
     """The child's run once it has completed; ChildFailed if it ends otherwise or not before the deadline."""
-    child = await arun_deployment(deployment, parameters=parameters, timeout=0)
+    try:
+        child = await arun_deployment(deployment, parameters=parameters, timeout=0)
+    except ObjectNotFound as error:
+        raise ChildFailed(
+            f"{deployment}: the server has no such deployment; is it in prefect.yaml, and deployed?"
+        ) from error
     get_run_logger().info("%s runs as %s", deployment, child.name)
     ended = await wait_until_final(child.id, deadline)
     state = ended.state

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
 from prefect.states import State
 
 from flows import events
@@ -195,6 +196,19 @@ def test_a_server_that_is_gone_after_landing_leaves_a_batch_and_says_that_it_is_
         output, _ = process.communicate("go on\n", timeout=120)
     assert process.returncode != 0
     assert "the batch is safe in the landing and will be picked up by the next transform" in output
+    (batch,) = landed(room.landing)
+    assert batch.verify().rows == 5
+
+
+def test_a_transform_that_cannot_be_launched_leaves_a_batch_and_says_that_it_is_safe(room: Room) -> None:
+    room.patch.setattr(
+        "flows.extract.run_deployment", lambda _name, **options: run_deployment("transform/nowhere", **options)
+    )
+    with room.api(products=5):
+        state = run(handoff="deployment")
+    assert state.is_failed()
+    assert "the batch is safe in the landing" in str(state.message)
+    assert "transform/warehouse could not be started" in str(state.message)
     (batch,) = landed(room.landing)
     assert batch.verify().rows == 5
 
