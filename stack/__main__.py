@@ -27,7 +27,7 @@ def up(api: str | None, port: int, folder: Path) -> int:
 Open   {ui}
 Type   export PREFECT_API_URL={stack.prefect_api}
        .venv/bin/prefect deployment run extract/dummyjson-products    # the automation starts the transform
-       .venv/bin/prefect deployment run orchestrate/dummyjson         # three extracts, then the transform, under one run
+       .venv/bin/prefect deployment run orchestrate/dummyjson         # one parent run, four children
        cd dbt && ../.venv/bin/dbt build                               # dbt by hand, on the same data
 Data   {folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder}/, which `make down` leaves as it is
 End    make down"""
