@@ -5,7 +5,7 @@
 Lands `held` batches, builds, then lands three more, one by one, and builds after each as the transform does. A day
 changes the price of 3 % of the products and the stock of all, takes one in 200 away and brings one in 200. Times are
 dbt's own, of each node, in a process that has dbt imported; the median of the three builds counts. Writes
-results/dbt_cost.json.
+results/dbt_cost.json, and the table in dbt/README.md between `<!-- cost -->` and `<!-- /cost -->`.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import duckdb
@@ -31,6 +33,7 @@ from flows.landing import MANIFEST, RECORDS, Batch, Manifest, new_batch_id  # no
 
 SOURCE = "dummyjson.products"
 RESULTS = Path(__file__).parent / "results" / "dbt_cost.json"
+README = ROOT / "dbt" / "README.md"
 INCREMENTAL = (
     "base_dummyjson__products_manifests",
     "base_dummyjson__products",
@@ -39,6 +42,7 @@ INCREMENTAL = (
     "fct_product_snapshots",
     "category_summary",
 )
+WHOLE = ("dim_products", "export_dim_products")
 RECORDS_OF_A_DAY = """
 copy (
     select
@@ -98,7 +102,7 @@ def build(*arguments: str) -> tuple[float, dict[str, float]]:
     return seconds, {node.node.name: node.execution_time for node in result.result.results}
 
 
-def measure(held: int, products: int, folder: Path) -> dict[str, object]:
+def measure(held: int, products: int, folder: Path) -> dict[str, Any]:
     """The cost of the build after one new batch when `held` batches are there."""
     landing, warehouse = folder / "landing", folder / "warehouse.duckdb"
     os.environ |= {"BATON_LANDING_ROOT": str(landing), "BATON_WAREHOUSE": str(warehouse)}
@@ -128,6 +132,38 @@ def measure(held: int, products: int, folder: Path) -> dict[str, object]:
     }
 
 
+def table(results: dict[str, Any]) -> str:
+    """The smallest and the largest size side by side, in Markdown; seconds, and how many times as long it takes."""
+    small, large = results["sizes"][0], results["sizes"][-1]
+
+    def line(name: str, seconds: Callable[[dict[str, Any]], float]) -> str:
+        before, after = seconds(small), seconds(large)
+        return f"| {name} | {before:.2f} | {after:.2f} | {after / before:.2f} |"
+
+    def nodes(*names: str) -> Callable[[dict[str, Any]], float]:
+        return lambda size: sum(float(size["nodes"][name]) for name in names)
+
+    return "\n".join(
+        [
+            f"| seconds after one new batch of {results['products_a_batch']:,} products | "
+            f"{small['batches_held']:,} batches held | "
+            f"{large['batches_held']:,} batches held | times |",
+            "|---|---|---|---|",
+            line("**incremental models together**", nodes(*INCREMENTAL)),
+            *(line(f"`{name}`", nodes(name)) for name in INCREMENTAL),
+            *(line(f"`{name}`, whole", nodes(name)) for name in WHOLE),
+            line("views and tests", lambda size: sum(size["nodes"].values()) - nodes(*INCREMENTAL, *WHOLE)(size)),
+            line("**the whole `dbt build`**, two threads", lambda size: float(size["build_after_one_batch_seconds"])),
+        ]
+    )
+
+
+def drawn(text: str, results: dict[str, Any]) -> str:
+    """The README with the table in its place."""
+    before, rest = text.split("<!-- cost -->\n")
+    return f"{before}<!-- cost -->\n{table(results)}\n<!-- /cost -->{rest.split('<!-- /cost -->')[1]}"
+
+
 def main() -> None:
     """Measures each size in a folder of its own, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,7 +185,7 @@ def main() -> None:
             print(json.dumps(sizes[-1], indent=2), flush=True)
             shutil.rmtree(folder)
     growth = {
-        name: round(sizes[-1][name] / sizes[0][name], 2)  # type: ignore[operator]
+        name: round(sizes[-1][name] / sizes[0][name], 2)
         for name in (
             "incremental_models_seconds",
             "other_models_and_tests_seconds",
@@ -166,6 +202,7 @@ def main() -> None:
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    README.write_text(drawn(README.read_text(), results))
     print(json.dumps(growth, indent=2))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import dbt_cost
 from tests.dbt.conftest import PROJECT, Place
 
 sys.path.insert(0, str(PROJECT))
@@ -24,6 +25,13 @@ def test_the_picture_in_the_readme_is_the_manifests(place: Place) -> None:
     assert "base_dummyjson__carts --> stg_dummyjson__cart_items" in text
     for readme in lineage.READMES:
         assert lineage.drawn(readme.read_text(), manifest) == readme.read_text(), "run: python dbt/lineage.py"
+
+
+def test_the_costs_in_the_readme_are_the_measured_ones() -> None:
+    results = json.loads(dbt_cost.RESULTS.read_text())
+    assert dbt_cost.drawn(dbt_cost.README.read_text(), results) == dbt_cost.README.read_text()
+    assert [size["batches_held"] for size in results["sizes"]] == [10, 1000]
+    assert results["largest_against_smallest"]["incremental_models_seconds"] <= 1.5
 
 
 def test_a_browser_finds_the_models_on_the_page(place: Place, tmp_path: Path) -> None:
