@@ -93,7 +93,7 @@ def measured(running: Chaos) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("prefect", "prefect-dbt", "dbt-core", "dbt-duckdb", "duckdb")},
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, shared with other work",
         "python": platform.python_version(),
-        "scaled": "sweep 30 s for 15 min, late events 20 s for 10 min, silent runs Crashed after 40 s for 90 s",
+        "scaled": "sweep 60 s for 15 min, late events 40 s for 10 min, silent runs Crashed after 40 s for 90 s",
     }
     if running.stack.warehouse.exists():
         made["recovery_seconds"] = recovery(running)
