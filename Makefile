@@ -51,6 +51,11 @@ test: lint ## lint, then every test: unit, integration, e2e
 bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
 	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
+.PHONY: chaos
+chaos: $(VENV)/.installed-dev ## kill things for hours and count what is lost [LANDINGS=1000, SEED=, MINUTES=]
+	$(CLEAN) $(BIN)/python -m tests.chaos --landings $(or $(LANDINGS),1000) $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: docs
 docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md
 	cd dbt && ../$(BIN)/dbt docs generate --static --target memory

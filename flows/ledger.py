@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 
@@ -37,11 +38,11 @@ TABLES = f"""
 create schema if not exists ops;
 create table if not exists ops.ledger (
     {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())},
-    processed_at timestamptz not null default current_timestamp
+    processed_at timestamptz not null default current_timestamp, announced boolean default false
 );
 create table if not exists ops.quarantine (
-    source text, batch_id text, reason text, held boolean default false,
-    quarantined_at timestamptz not null default current_timestamp
+    source text, batch_id text, reason text, held boolean default false, transform_flow_run_id uuid,
+    quarantined_at timestamptz not null default current_timestamp, announced boolean default false
 );
 create table if not exists ops.failures (
     source text, batch_id text, reason text, failed_at timestamptz not null default current_timestamp
@@ -118,8 +119,8 @@ def sole_writer(warehouse: Path, wait_seconds: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise WarehouseBusy(
-                        f"{warehouse}: another transform was at work for {wait_seconds:.0f} seconds. The batches "
-                        "stay pending; the next transform takes them"
+                        f"{warehouse}: another transform was at work for all of {wait_seconds:.0f} seconds. "
+                        "The batches stay pending; the next transform takes them"
                     ) from None
                 time.sleep(0.1)
         yield
@@ -136,13 +137,15 @@ class State:
     dbt_project: str | None
     held: bool
     """Whether a run that tried batches one by one was ended before it let go of the others."""
+    untold: bool
+    """Whether there is something of which the server has not been told."""
 
     def pending(self, landed: Iterable[Batch]) -> list[Batch]:
         """The landed batches that are neither processed nor set aside, in their order."""
         return [batch for batch in landed if batch.key not in self.processed and batch.key not in self.quarantined]
 
 
-EMPTY = State(frozenset(), frozenset(), {}, None, False)
+EMPTY = State(frozenset(), frozenset(), {}, None, False, False)
 
 
 def read(warehouse: Path, wait_seconds: float) -> State:
@@ -155,6 +158,7 @@ def read(warehouse: Path, wait_seconds: float) -> State:
             quarantine = connection.sql("select source, batch_id, held from ops.quarantine").fetchall()
             failures = connection.sql("select source, batch_id, count(*) from ops.failures group by all").fetchall()
             project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
+            finished, set_aside = untold(connection)
         except duckdb.CatalogException:
             return EMPTY
     return State(
@@ -163,6 +167,7 @@ def read(warehouse: Path, wait_seconds: float) -> State:
         {(source, batch_id): count for source, batch_id, count in failures},
         project[0] if project else None,
         any(held for *_, held in quarantine),
+        bool(finished or set_aside),
     )
 
 
@@ -175,11 +180,37 @@ def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> N
         )
 
 
-def set_aside(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str]) -> None:
-    """Put batches into the quarantine, all or none: dbt leaves them out from now on."""
-    columns = {"source": "text", "batch_id": "text", "reason": "text"}
+def set_aside(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str], run_id: str | None = None) -> None:
+    """Put batches into the quarantine, all or none: dbt leaves them out from now on. `run_id` is the transform's."""
+    columns = {"source": "text", "batch_id": "text", "reason": "text", "transform_flow_run_id": "uuid"}
     with _transaction(connection):
-        _add_missing(connection, "ops.quarantine", columns, [(*key, reason) for key, reason in reasons.items()])
+        _add_missing(connection, "ops.quarantine", columns, [(*key, reason, run_id) for key, reason in reasons.items()])
+
+
+Finished = tuple[str, UUID, dict[str, int]]
+"""Source, the transform's flow run, and the rows of each batch that it has processed."""
+SetAside = tuple[str, str, str, UUID]
+"""Source, batch id, reason, and the transform's flow run."""
+
+
+def untold(connection: duckdb.DuckDBPyConnection) -> tuple[list[Finished], list[SetAside]]:
+    """What was written and the server is not known to have been told of."""
+    finished = connection.sql(
+        "select source, transform_flow_run_id, map_from_entries(list((batch_id, rows))) from ops.ledger "
+        "where not announced and transform_flow_run_id is not null group by all order by all"
+    ).fetchall()
+    quarantine = connection.sql(
+        "select source, batch_id, reason, transform_flow_run_id from ops.quarantine "
+        "where not announced and not held and transform_flow_run_id is not null order by all"
+    ).fetchall()
+    return finished, quarantine
+
+
+def told(connection: duckdb.DuckDBPyConnection) -> None:
+    """The server has been told of everything."""
+    with _transaction(connection):
+        for table in ("ops.ledger", "ops.quarantine"):
+            connection.execute(f"update {table} set announced = true where not announced")
 
 
 def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key]) -> None:

@@ -173,12 +173,32 @@ def isolate(manifests: dict[Batch, Manifest], started_at: datetime, outcome: Out
 
 
 def set_aside(reasons: dict[Batch, str], outcome: Outcome, settings: Settings) -> None:
-    """Into the quarantine with these, so that they stop nobody else; and an event for each, so that it is seen."""
+    """Into the quarantine with these, so that they stop nobody else."""
     with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
-        ledger.set_aside(connection, {batch.key: reason for batch, reason in reasons.items()})
+        ledger.set_aside(connection, {batch.key: reason for batch, reason in reasons.items()}, flow_run.id)
     outcome.set_aside |= reasons
-    run_id = UUID(flow_run.id)
-    events.send([events.batch_quarantined(*batch.key, reason, run_id) for batch, reason in reasons.items()])
+
+
+def announce(settings: Settings) -> None:
+    """Tell the server of what the ledger and the quarantine hold since the last time, whichever run wrote it.
+
+    One `transform.finished` a run and source, so that a third step is chained as this one was, and one
+    `batch.quarantined` a batch. What was processed stays processed if the server does not answer, so that fails no run:
+    the next transform tells it, with the same event ids.
+    """
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        finished, quarantine = ledger.untold(connection)
+    told = [events.transform_finished(source, batches, run_id) for source, run_id, batches in finished]
+    told += [events.batch_quarantined(*entry) for entry in quarantine]
+    if not told:
+        return
+    try:
+        events.send(told)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("%d events could not be sent; the next transform sends them: %r", len(told), error)
+        return
+    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+        ledger.told(connection)
 
 
 def hold(batches: Iterable[Batch], settings: Settings) -> None:

@@ -6,13 +6,12 @@ from uuid import UUID
 
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.events import Event
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows import build, events, ledger
+from flows import build, ledger
 from flows.landing import BatchError, check_batch_id
-from flows.processing import Outcome, find_pending, process
+from flows.processing import Outcome, announce, find_pending, process
 from flows.settings import Settings, split_source
 
 
@@ -42,10 +41,12 @@ def transform(
         if command != "build" or select is not None:
             return run_dbt(build.arguments(command, select, full_refresh), settings)
         pending = find_pending(settings, full_refresh)
+        if pending.state.untold:
+            announce(settings)
         if not pending and not full_refresh:
             return Completed(name="NothingToDo", message=f"every batch under {settings.landing_root} is in the ledger")
         outcome = process(pending, started_at, full_refresh, settings)
-    events.send(finished_events(outcome.entries))
+        announce(settings)
     report(outcome, event_id)
     if outcome.set_aside:
         raise BatchError("set aside, everything else was processed:\n" + "\n".join(outcome.set_aside.values()))
@@ -77,14 +78,6 @@ def run_dbt(arguments: Sequence[str], settings: Settings) -> State[None]:
     nodes = build.invoke(arguments, settings)
     create_node_table(nodes)
     return Completed(message=f"dbt {' '.join(arguments)}: {len(nodes)} nodes; the ledger was not touched")
-
-
-def finished_events(entries: Sequence[ledger.Entry]) -> list[Event]:
-    """One `transform.finished` a source, so that a third step is chained as this one was."""
-    rows: dict[str, dict[str, int]] = {}
-    for entry in entries:
-        rows.setdefault(entry.source, {})[entry.batch_id] = entry.rows
-    return [events.transform_finished(source, batches, UUID(flow_run.id)) for source, batches in rows.items()]
 
 
 def report(outcome: Outcome, cause: str | None) -> None:

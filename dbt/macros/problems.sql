@@ -19,11 +19,13 @@
 {%- endmacro %}
 
 
-{#- Every key in the records of every batch, with its type: `reviews[].rating`, integer. -#}
+{#-
+    Every key in the records, with its type: `reviews[].rating`, integer. Once for each structure and not for each batch:
+    most batches have one that others have, too.
+-#}
 {% macro keys_found(batches) -%}
     select
-        batches._batch_id,
-        batches._loaded_at,
+        structures.structure,
         replace(replace(tree.fullkey, '"', ''), '[0]', '[]')[3:] as key,
         case
             when tree.type = 'OBJECT' then 'object'
@@ -35,8 +37,8 @@
             when tree.atom ->> '$' = 'NULL' then 'null'
             else 'of several types'
         end as type
-    from {{ batches }} as batches
-    cross join json_tree(batches.structure) as tree
+    from (select distinct structure from {{ batches }}) as structures
+    cross join json_tree(structures.structure) as tree
 {%- endmacro %}
 
 

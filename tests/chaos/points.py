@@ -2,7 +2,8 @@
 
 A point is armed by a file of its name in the faults folder, which holds a number n: the process that comes to the point
 for the n-th time takes the file, so that nobody else does, and ends by SIGKILL. What is left is a file
-`<point>.<pid>.fired`, which is how kills are counted.
+`<point>.<pid>.fired`, which is how kills are counted. While there is a file `<point>.hold`, a process that comes to
+the point waits there, and says so by a file `<point>.held`.
 """
 
 import os
@@ -36,6 +37,9 @@ class Points:
     def reach(self, point: str) -> None:
         """Does not return if the point is armed for this time."""
         self.seen[point] += 1
+        while (self.folder / f"{point}.hold").exists():
+            (self.folder / f"{point}.held").touch()
+            time.sleep(0.05)
         armed = self.folder / point
         try:
             if self.seen[point] < int(armed.read_text()):

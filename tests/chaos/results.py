@@ -14,7 +14,8 @@ from typing import Any
 from flows.settings import PROJECT
 from stack import local
 from tests.chaos import counts, points
-from tests.chaos.harness import Arm, Chaos, chaos
+from tests.chaos.harness import OURS, PRODUCTS, Arm, Chaos, chaos
+from tests.chaos.naive import cron
 from tests.chaos.schedule import rounds
 
 FILE = PROJECT / "benchmarks" / "results" / "chaos.json"
@@ -60,8 +61,9 @@ def the_plan(folder: Path, arguments: Namespace) -> dict[str, int]:
     file = folder / "plan.json"
     if not file.exists():
         seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
-        kills = arguments.kills or max(1, arguments.landings // 5)
-        file.write_text(json.dumps({"seed": seed, "landings": arguments.landings, "kills": kills}))
+        landings = arguments.landings if folder.name == OURS.name else max(5, arguments.landings // 5)
+        kills = min(arguments.kills or landings, max(1, landings // 5))
+        file.write_text(json.dumps({"seed": seed, "landings": landings, "kills": kills}))
     plan: dict[str, int] = json.loads(file.read_text())
     return plan
 
@@ -93,7 +95,7 @@ def measured(running: Chaos) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("prefect", "prefect-dbt", "dbt-core", "dbt-duckdb", "duckdb")},
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, shared with other work",
         "python": platform.python_version(),
-        "scaled": "sweep 30 s for 15 min, late events 20 s for 10 min, silent runs Crashed after 40 s for 90 s",
+        "scaled": "sweep 60 s for 15 min, late events 40 s for 10 min, silent runs Crashed after 40 s for 90 s",
     }
     if running.stack.warehouse.exists():
         made["recovery_seconds"] = recovery(running)
@@ -130,3 +132,30 @@ def write(file: Path, name: str, outcome: dict[str, Any]) -> None:
     known = json.loads(file.read_text()) if file.exists() else {}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(known | {name: outcome}, indent=2) + "\n")
+
+
+def simulate_cron(arguments: Namespace) -> None:
+    """The third control costs nothing, so it has as many landings as the chain itself."""
+    seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
+    kills = arguments.kills or max(1, arguments.landings // 5)
+    outcome = {"seed": seed, **cron.simulate(seed, kills, arguments.landings, PRODUCTS)}
+    write(arguments.results, "naive-cron", outcome)
+
+
+NAMES = {
+    "baton": "this chain",
+    "naive-event": "one file, `emit_event`, an automation",
+    "naive-launch": "one file, `run_deployment(timeout=0)`",
+    "naive-cron": "one file, two crons five minutes apart (simulated)",
+}
+COLUMNS = ("published", "kills_in_all", "lost", "doubled", "torn")
+
+
+def table(file: Path) -> str:
+    """The arms side by side, as Markdown."""
+    known = json.loads(file.read_text())
+    lines = ["| | batches published | kills | lost | doubled | torn |", "|---|---|---|---|---|---|"]
+    for name, words in NAMES.items():
+        if name in known:
+            lines.append(f"| {words} | " + " | ".join(f"{known[name][column]:,}" for column in COLUMNS) + " |")
+    return "\n".join(lines)

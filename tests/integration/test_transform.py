@@ -7,6 +7,7 @@ import sys
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import State
@@ -100,6 +101,31 @@ def test_a_finished_transform_sends_an_event_for_each_source(room: Room) -> None
     wait_until(lambda: wanted in events.received([wanted], since), "transform.finished", 30)
     payload = events.received([wanted], since)[wanted].payload
     assert payload == {"source": "dummyjson.products", "batches": [batch.batch_id], "rows": 20}
+
+
+def test_what_the_server_could_not_be_told_fails_no_run_and_is_told_by_the_next(room: Room, monkeypatch: Any) -> None:
+    batch, damaged = land(room), land(room)
+    damaged.records.write_bytes(b"x")
+
+    def no_server(_: Any) -> None:
+        raise httpx.ConnectError("no server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "send", no_server)
+        state = run()
+        assert "set aside, everything else was processed" in str(state.message)
+    assert recorded(room) == [batch.batch_id]
+    run_id = str(state.state_details.flow_run_id)
+    finished = events.event_id(events.TRANSFORM_FINISHED, batch.source, run_id)
+    quarantined = events.event_id(events.BATCH_QUARANTINED, batch.source, f"{damaged.batch_id} {run_id}")
+    since = batch.manifest().extracted_at
+    assert events.received([finished, quarantined], since) == {}
+    assert run().name == "NothingToDo"
+    wanted = {finished, quarantined}
+    wait_until(lambda: events.received(wanted, since).keys() == wanted, "both events", 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "send", lambda _: pytest.fail("told twice"))
+        assert run().name == "NothingToDo"
 
 
 def test_a_run_has_a_table_of_dbts_nodes_and_a_page_that_links_event_extract_and_transform(room: Room) -> None:

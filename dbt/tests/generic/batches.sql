@@ -19,7 +19,7 @@
             select *, lag(loaded_rows) over (order by _extracted_at, _batch_id) as rows_before
             from {{ model }}
         ),
-        found as ({{ keys_found(model) }}),
+        found as ({{ keys_found('batches') }}),
         wanted as ({{ keys_documented(source_name, table_name) }}),
         problems as (
             select
@@ -48,7 +48,7 @@
                 and _batch_id not in ('{{ var('accepted_batches') | join("', '") }}')
             union all
             select
-                found._batch_id,
+                batches._batch_id,
                 format(
                     'key {} is {}, expected {}', found.key, found.type,
                     case when wanted.key = found.key then wanted.type else 'what holds ' || wanted.key end
@@ -65,6 +65,8 @@
                         found.key = ''
                         or starts_with(replace(wanted.key, '[]', '.[]'), replace(found.key, '[]', '.[]') || '.')
                     )
+            inner join batches
+                on found.structure = batches.structure
             where wanted.type is not null
         )
         select format('{}.{} batch {}: {}', '{{ source_name }}', '{{ table_name }}', _batch_id, problem) as problem
@@ -89,9 +91,12 @@
             from {{ model }}
             qualify _loaded_at = max(_loaded_at) over ()
         ),
+        structures as ({{ keys_found('batches') }}),
         found as (
-            {{ keys_found(model) }}
-            where batches._batch_id in (select _batch_id from batches)
+            select batches._batch_id, structures.key, structures.type
+            from batches
+            inner join structures
+                on batches.structure = structures.structure
         ),
         wanted as ({{ keys_documented(source_name, table_name) }}),
         problems as (

@@ -96,4 +96,4 @@ def arm(name: str, handoff: str) -> Arm:
 
 
 EVENT_ARM = arm("naive-event", "event")
-POST_ARM = arm("naive-launch", "launch")
+LAUNCH_ARM = arm("naive-launch", "launch")
