@@ -53,10 +53,14 @@ class Running:
     def resume(self) -> None:
         accounting.resume(self.keeper.pid)
 
-    def stop(self) -> None:
-        """End everything, paused or not."""
+    def end(self) -> None:
+        """Begin to end everything, paused or not."""
         self.resume()
         self.keeper.terminate()
+
+    def stop(self) -> None:
+        """End everything and wait for it."""
+        self.end()
         with suppress(subprocess.TimeoutExpired):
             self.keeper.wait(60)
         for process in reversed(accounting.tree(self.keeper.pid)):
