@@ -48,7 +48,7 @@ test: lint ## lint, then every test: unit, integration, e2e
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
-	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 .PHONY: docs
 docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md

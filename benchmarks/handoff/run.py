@@ -20,7 +20,7 @@ from stack.processes import stop_all
 
 LONGEST = 240.0
 """Seconds that a hand-off may take before the benchmark gives up on it."""
-CALM = 3.0
+CALM = 2.0
 """Seconds that a system has, after it was held still, for what it finds overdue; the same for all."""
 
 

@@ -103,4 +103,4 @@ def settle(running: Running, processes: int, seconds: float = 15) -> None:
     """Waits until the processes of a hand-off have ended; not for ever, as some systems keep one more than before."""
     with suppress(StackError):
         wait_until(lambda: running.processes() <= processes, "the processes to end", seconds, every=0.2)
-    time.sleep(1)
+    time.sleep(0.5)
