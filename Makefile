@@ -49,7 +49,7 @@ test: lint ## lint, then every test: unit, integration, e2e
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
-	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-dev ## kill things for hours and count what is lost [LANDINGS=1000, SEED=, MINUTES=]

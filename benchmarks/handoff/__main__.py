@@ -12,6 +12,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +31,8 @@ def main() -> int:
     """Ends everything that it started, also when it is interrupted."""
     arguments = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    folder = PROJECT / ".bench" / "run"
-    shutil.rmtree(folder, ignore_errors=True)
+    (PROJECT / ".bench").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=PROJECT / ".bench"))
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -66,11 +67,10 @@ def measure_systems(arguments: argparse.Namespace, parts: set[str], folder: Path
         by_name = {running.name: running for running in systems}
         if "handoffs" in parts:
             rows = run.rounds(systems, arguments.rounds, say)
-            idle, memory = {}, {}
-            for running in systems:
-                say(f"{running.name} at rest")
-                idle[running.name] = run.idle(running, arguments.idle_seconds)
-                memory[running.name] = run.memory(running)
+            say(f"all at rest, {arguments.idle_seconds:.0f} s")
+            idle = run.idle(systems, arguments.idle_seconds)
+            say("memory")
+            memory = {running.name: run.memory(running) for running in systems}
             keep("handoffs", {"dbt": run.dbt_arguments(), "handoffs": rows, "idle": idle, "memory": memory})
         if "burst" in parts and {"ours", "stock-tuned"} <= set(by_name):
             say("a burst")

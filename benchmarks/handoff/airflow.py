@@ -17,7 +17,6 @@ from flows.settings import PROJECT
 from stack.processes import answers, free_port, wait_until
 from stack.processes import start as start_process
 
-DATABASE = "baton_benchmark_airflow"
 SETTINGS = {
     "CORE__EXECUTOR": "LocalExecutor",
     "CORE__LOAD_EXAMPLES": "False",
@@ -34,15 +33,16 @@ SETTINGS = {
     "API__WORKERS": "1",
     "LOGGING__LOGGING_LEVEL": "WARNING",
 }
+PRELOAD = "import dbt.cli.main\nimport dbt.adapters.duckdb\nimport duckdb\n"
 
 
-def start(folder: Path) -> dict[str, Any]:
+def start(folder: Path, preload: bool = False) -> dict[str, Any]:
     """API server, scheduler (with its LocalExecutor) and DAG processor; no triggerer, as nothing is deferred."""
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    database, also = metadata_database(home)
+    database, also = metadata_database(folder.name, home)
     settings = SETTINGS | {
         "CORE__DAGS_FOLDER": str(PROJECT / "benchmarks" / "handoff" / "airflow_dags"),
         "CORE__EXECUTION_API_SERVER_URL": f"{base}/execution/",
@@ -72,35 +72,45 @@ def start(folder: Path) -> dict[str, Any]:
         seconds=180,
     )
     start_process("dag-processor", [*airflow, "dag-processor"], folder, environment)
-    start_process("scheduler", [*airflow, "scheduler", "--skip-serve-logs"], folder, environment)
+    scheduler = environment
+    if preload:  # The scheduler imports it at its start, and its executor's processes are forked from it.
+        (home / "preload").mkdir(exist_ok=True)
+        (home / "preload" / "airflow_local_settings.py").write_text(PRELOAD)
+        scheduler = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{home / 'preload'}"}
+    start_process("scheduler", [*airflow, "scheduler", "--skip-serve-logs"], folder, scheduler)
     ready = {"base": base, "database": database.partition(":")[0], "also": also}
     wait_until(lambda: has_dags(ready), "Airflow's DAGs", 180, every=1)
     return ready
 
 
-def metadata_database(home: Path) -> tuple[str, list[int]]:
+def metadata_database(name: str, home: Path) -> tuple[str, list[int]]:
     """SQLAlchemy's address of an empty database, and the processes that serve it besides Airflow's own."""
-    script = (
-        "import psycopg2; c = psycopg2.connect('host=127.0.0.1 user=root dbname=postgres'); c.autocommit = True; "
-        f"c.cursor().execute('drop database if exists {DATABASE} with (force)'); "
-        f"c.cursor().execute('create database {DATABASE}'); "
-        's = c.cursor(); s.execute("show data_directory"); print(s.fetchone()[0])'
-    )
+    script = f"{drop(name)}; c.execute('create database {database(name)}'); c.execute('show data_directory'); "
+    script += "print(c.fetchone()[0])"
     python = str(venvs.folder("airflow") / "bin" / "python")
     done = subprocess.run([python, "-c", script], capture_output=True, text=True)
     if done.returncode or os.environ.get("BENCH_AIRFLOW_SQLITE"):
         return f"sqlite:///{home}/airflow.db", []
     postmaster = Path(done.stdout.strip()) / "postmaster.pid"
-    return f"postgresql+psycopg2://root@127.0.0.1:5432/{DATABASE}", [int(postmaster.read_text().splitlines()[0])]
+    return f"postgresql+psycopg2://root@127.0.0.1:5432/{database(name)}", [int(postmaster.read_text().splitlines()[0])]
 
 
-def drop_database() -> None:
-    """What is left after the end is removed, if it is in Postgres."""
-    script = (
+def database(system: str) -> str:
+    """The name of its database."""
+    return "baton_benchmark_" + system.replace("-", "_")
+
+
+def drop(system: str) -> str:
+    """Python, for Airflow's own interpreter, that drops the database and goes on with a cursor `c`."""
+    return (
         "import psycopg2; c = psycopg2.connect('host=127.0.0.1 user=root dbname=postgres'); c.autocommit = True; "
-        f"c.cursor().execute('drop database if exists {DATABASE} with (force)')"
+        f"c = c.cursor(); c.execute('drop database if exists {database(system)} with (force)')"
     )
-    subprocess.run([str(venvs.folder("airflow") / "bin" / "python"), "-c", script], capture_output=True)
+
+
+def drop_database(system: str) -> None:
+    """What would be left after the end, if it is in Postgres."""
+    subprocess.run([str(venvs.folder("airflow") / "bin" / "python"), "-c", drop(system)], capture_output=True)
 
 
 def call(ready: dict[str, Any], method: str, path: str, body: object = None) -> Any:

@@ -44,7 +44,7 @@ def ours(running: Running, base_url: str) -> dict[str, Any]:
         events.send([events.extract_finished(manifest, "event") for manifest in manifests])
 
         def runs() -> list[Any]:
-            return [run for run in prefect_api.runs_of(ready["api"], "transform") if run.created.timestamp() >= began]
+            return prefect_api.runs_of(ready["api"], "transform", began, 4 * SIZE)
 
         wait_until(
             lambda: len(found := runs()) >= SIZE and all(prefect_api.ended(run) for run in found),

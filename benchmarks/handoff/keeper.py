@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.handoff import accounting
 from stack.processes import stop_all
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -23,10 +24,11 @@ def keep(system: str, folder: Path) -> None:
     """Returns after the end of everything."""
     from benchmarks.handoff.systems import SYSTEMS
 
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     benchmark = os.getppid()
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)  # The benchmark may be killed while all is held still.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         ready = SYSTEMS[system].start(folder)
         (folder / "ready.tmp").write_text(json.dumps(ready))
@@ -38,6 +40,7 @@ def keep(system: str, folder: Path) -> None:
             time.sleep(0.5)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        accounting.resume(os.getpid())
         stop_all(folder)
         for process in accounting.tree(os.getpid())[1:]:  # Whatever has left its process group.
             with suppress(ProcessLookupError):

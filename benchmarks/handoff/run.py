@@ -8,17 +8,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from benchmarks.handoff import accounting, airflow, venvs
 from benchmarks.handoff.running import Running, settle, start
 from benchmarks.handoff.systems import SYSTEMS
-from flows.landing import Batch
+from flows.landing import Batch, landed
 from flows.processing import processing_arguments
 from stack.local import start_sample_api
 from stack.processes import stop_all
 
 LONGEST = 240.0
 """Seconds that a hand-off may take before the benchmark gives up on it."""
-CALM = 4.0
+CALM = 2.0
 """Seconds that a system has, after it was held still, for what it finds overdue; the same for all."""
 
 
@@ -49,27 +51,29 @@ def dbt_arguments() -> list[str]:
 
 @contextmanager
 def started(names: Sequence[str], folder: Path, say: Callable[[str], None]) -> Iterator[list[Running]]:
-    """The systems, each up, warmed by two hand-offs a variant, and held still."""
+    """The systems, each up, warmed by a hand-off of each kind, and held still."""
     for name in names:
         if (venv := SYSTEMS[name].venv) is not None:
             venvs.make(venv)
     with ExitStack() as stack:
         stack.callback(stop_all, folder / "sample-api")
         shared = environment(folder)
-        every = []
-        for name in names:
-            say(f"starting {name}")
-            running = start(name, folder / name, shared)
-            stack.callback(running.stop)
-            if name == "airflow":
-                stack.callback(airflow.drop_database)
-            for variant in running.system.variants:
-                for _ in range(2):
-                    moments = hand_off(running, variant)
-                    say(f"  warming {variant}: {describe(moments)}")
-            running.pause()
-            every.append(running)
-        yield every
+        every: list[Running] = []
+        try:
+            for name in names:
+                say(f"starting {name}")
+                if SYSTEMS[name].venv == "airflow":
+                    stack.callback(airflow.drop_database, name)
+                running = start(name, folder / name, shared)
+                every.append(running)
+                stack.callback(running.stop)
+                for variant in running.system.variants:
+                    say(f"  warming {variant}: {describe(hand_off(running, variant))}")
+                running.pause()
+            yield every
+        finally:
+            for running in every:  # All at once; then each is waited for.
+                running.end()
 
 
 def hand_off(running: Running, variant: str) -> dict[str, float]:
@@ -100,19 +104,37 @@ def rounds(systems: Sequence[Running], number: int, say: Callable[[str], None]) 
             for variant in running.system.variants:
                 with turn(running):
                     moments = hand_off(running, variant)
+                check(running)
                 rows.append({"round": position, "system": running.name, "variant": variant, **moments})
                 say(f"round {position + 1} of {number}: {variant}: {describe(moments)}")
     return rows
 
 
-def idle(running: Running, seconds: float) -> dict[str, float]:
-    """CPU of a system that nobody asks for anything, in shares of one core."""
-    with turn(running):
-        time.sleep(CALM)
-        cpu, began = running.cpu_seconds(), time.monotonic()
+def check(running: Running) -> None:
+    """Error unless every landed batch is in the warehouse, and the marts show the newest one."""
+    batches = [batch.batch_id for batch in landed(running.folder / "landing")]
+    with duckdb.connect(str(running.folder / "warehouse.duckdb"), read_only=True) as warehouse:
+        held = warehouse.sql("select distinct _batch_id from base.base_dummyjson__products order by 1").fetchall()
+        shown = warehouse.sql("select distinct _batch_id from marts.dim_products").fetchall()
+    if held != [(batch_id,) for batch_id in sorted(batches)] or shown != held[-1:]:
+        raise RuntimeError(f"{running.name}: landed {sorted(batches)}, in the warehouse {held}, in the marts {shown}")
+
+
+def idle(systems: Sequence[Running], seconds: float) -> dict[str, dict[str, float]]:
+    """CPU of each system that nobody asks for anything, in shares of one core; all at the same time."""
+    with ExitStack() as stack:
+        for running in systems:
+            stack.enter_context(turn(running))
+        time.sleep(2 * CALM)
+        before = {running.name: (running.cpu_seconds(), time.monotonic()) for running in systems}
         time.sleep(seconds)
-        passed = time.monotonic() - began
-        return {"cores": (running.cpu_seconds() - cpu) / passed, "seconds": passed, "processes": running.processes()}
+        found = {}
+        for running in systems:
+            cpu, began = before[running.name]
+            passed = time.monotonic() - began
+            cores = (running.cpu_seconds() - cpu) / passed
+            found[running.name] = {"cores": cores, "seconds": passed, "processes": running.processes()}
+        return found
 
 
 def memory(running: Running) -> dict[str, float]:

@@ -53,10 +53,14 @@ class Running:
     def resume(self) -> None:
         accounting.resume(self.keeper.pid)
 
-    def stop(self) -> None:
-        """End everything, paused or not."""
+    def end(self) -> None:
+        """Begin to end everything, paused or not."""
         self.resume()
         self.keeper.terminate()
+
+    def stop(self) -> None:
+        """End everything and wait for it."""
+        self.end()
         with suppress(subprocess.TimeoutExpired):
             self.keeper.wait(60)
         for process in reversed(accounting.tree(self.keeper.pid)):
@@ -99,4 +103,4 @@ def settle(running: Running, processes: int, seconds: float = 15) -> None:
     """Waits until the processes of a hand-off have ended; not for ever, as some systems keep one more than before."""
     with suppress(StackError):
         wait_until(lambda: running.processes() <= processes, "the processes to end", seconds, every=0.2)
-    time.sleep(1)
+    time.sleep(0.5)

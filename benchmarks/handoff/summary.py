@@ -15,6 +15,7 @@ VARIANTS = (
     "stock Prefect",
     "stock Prefect tuned",
     "Airflow tuned",
+    "Airflow, dbt preloaded",
     "Dagster tuned",
 )
 STAGES = ("event", "created", "taken", "first_line", "queryable")

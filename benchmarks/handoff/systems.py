@@ -36,5 +36,8 @@ SYSTEMS = {
     "stock": System(("stock Prefect",), partial(stock.start, worker_seconds=None), stock.hand_off),
     "stock-tuned": System(("stock Prefect tuned",), partial(stock.start, worker_seconds=1), stock.hand_off),
     "airflow": System(("Airflow tuned",), airflow.start, airflow.hand_off, "airflow"),
+    "airflow-preloaded": System(
+        ("Airflow, dbt preloaded",), partial(airflow.start, preload=True), airflow.hand_off, "airflow"
+    ),
     "dagster": System(("Dagster tuned",), dagster.start, dagster.hand_off, "dagster"),
 }

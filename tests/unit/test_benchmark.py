@@ -58,8 +58,8 @@ def test_the_tables_and_the_picture_name_every_hand_off() -> None:
     markdown = report.markdown(RECORDED)
     picture = report.picture(list(summary.chainings(RECORDED["handoffs"]).values()))
     for variant in summary.VARIANTS:
-        assert variant in markdown
-        assert variant in picture
+        assert f"| {variant} |" in markdown
+        assert f">{variant}</text>" in picture
     assert picture.count("<title>") == 4 * len(summary.VARIANTS)
     assert "| figure" in markdown
     assert "1,000,000" in markdown
