@@ -120,8 +120,8 @@ def serve(listener: socket.socket) -> Request:
 def start(connection: socket.socket) -> Request:
     """Forks the process of one flow run, in which this returns, and watches over it in the process that called."""
     os.setsid()  # Whoever ends the engine by its process group does not end the runs.
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         request = receive(connection)
         refuse_what_a_fork_cannot_be(request)
@@ -243,11 +243,11 @@ def become(request: Request) -> None:
 
 def become_prefect() -> None:
     """Settings, profile, logging and plugins of this run's environment, as importing Prefect anew would give them."""
-    import prefect
-    from prefect.context import refresh_global_settings_context
+    import prefect.context
     from prefect.logging.configuration import PROCESS_LOGGING_CONFIG, setup_logging
 
-    refresh_global_settings_context()
+    del prefect.context.GLOBAL_SETTINGS_CONTEXT  # Or the profile would be looked for where the old settings say.
+    prefect.context.refresh_global_settings_context()
     for name in ["", *PROCESS_LOGGING_CONFIG["loggers"]]:
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -87,7 +87,7 @@ def gone(pid: int) -> bool:
         {"A_VARIABLE": "with = and \N{SNOWMAN}", "TZ": "Asia/Tokyo"},
         {
             "PREFECT_API_URL": "http://127.0.0.1:1/api",
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
+            "PREFECT_LOGGING_LEVEL": "ERROR",
             "PREFECT_CLIENT_MAX_RETRIES": "1",
         },
         {"PREFECT_LOGGING_EXTRA_LOGGERS": "mine", "PREFECT_LOGGING_LOGGERS_UVICORN_LEVEL": "ERROR"},
