@@ -61,8 +61,9 @@ def the_plan(folder: Path, arguments: Namespace) -> dict[str, int]:
     file = folder / "plan.json"
     if not file.exists():
         seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
-        landings = arguments.landings if folder.name == OURS.name else max(5, arguments.landings // 5)
-        kills = min(arguments.kills or landings, max(1, landings // 5))
+        share = 1 if folder.name == OURS.name else 5
+        landings = max(5, arguments.landings // share)
+        kills = max(1, (arguments.kills or arguments.landings // 5) // share)
         file.write_text(json.dumps({"seed": seed, "landings": landings, "kills": kills}))
     plan: dict[str, int] = json.loads(file.read_text())
     return plan

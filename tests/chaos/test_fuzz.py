@@ -349,17 +349,17 @@ def test_the_ledger_has_each_batch_once_and_survives_any_order_of_operations(mad
     with tempfile.TemporaryDirectory() as folder:
         warehouse = Path(folder, "warehouse.duckdb")
         recorded: set[str] = set()
-        for what, numbers in made:
-            ids = [f"20261124T120000Z-{number:012x}" for number in numbers]
-            keys = [("dummyjson.products", batch_id) for batch_id in ids]
-            with ledger.opened(warehouse, 5) as connection:
+        with ledger.opened(warehouse, 5) as connection:
+            for what, numbers in made:
+                ids = list(dict.fromkeys(f"20261124T120000Z-{number:012x}" for number in numbers))
+                keys = [("dummyjson.products", batch_id) for batch_id in ids]
                 if what == "record":
-                    ledger.record(connection, [entry(batch_id) for batch_id in dict.fromkeys(ids)])
+                    ledger.record(connection, [entry(batch_id) for batch_id in ids])
                     recorded |= set(ids)
                 elif what == "set aside":
                     ledger.set_aside(connection, dict.fromkeys(keys, 'it\'s "bad"; drop table'))
                 elif what == "hold":
-                    ledger.hold(connection, list(dict.fromkeys(keys)))
+                    ledger.hold(connection, keys)
                 elif what == "failure":
                     ledger.note_failures(connection, [Batch(Path(folder), *key) for key in keys], "why")
                 else:
