@@ -150,7 +150,7 @@ def put(path: Path, kind: str, outside: Path) -> None:
         if kind == "folder":
             path.mkdir()
         elif kind == "file":
-            path.write_bytes(b"x")
+            path.open("xb").close()  # Never into what is there: a pipe would wait for a reader.
         elif kind == "fifo":
             os.mkfifo(path)
         else:
