@@ -28,6 +28,8 @@ def main() -> int:
     if "naive-cron" in (arguments.arm or ["naive-cron"]):
         results.simulate_cron(arguments)
     print(results.table(arguments.results))
+    if arguments.results == results.FILE:
+        results.publish()
     return codes.get("baton", 0)
 
 

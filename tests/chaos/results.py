@@ -18,6 +18,7 @@ from tests.chaos.harness import OURS, PRODUCTS, Arm, Chaos, chaos
 from tests.chaos.naive import cron
 from tests.chaos.schedule import rounds
 
+PAGE = PROJECT / "tests" / "chaos" / "README.md"
 FILE = PROJECT / "benchmarks" / "results" / "chaos.json"
 STATES = ("Completed", "NothingToDo", "Failed", "Crashed")
 
@@ -160,3 +161,10 @@ def table(file: Path) -> str:
         if name in known:
             lines.append(f"| {words} | " + " | ".join(f"{known[name][column]:,}" for column in COLUMNS) + " |")
     return "\n".join(lines)
+
+
+def publish() -> None:
+    """The table of the committed results into the page."""
+    before, _, rest = PAGE.read_text().partition("<!-- results -->")
+    _, _, after = rest.partition("<!-- /results -->")
+    PAGE.write_text(f"{before}<!-- results -->\n{table(FILE)}\n<!-- /results -->{after}")

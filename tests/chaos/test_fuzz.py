@@ -163,8 +163,9 @@ def put(path: Path, kind: str, outside: Path) -> None:
 
 def put_batch(root: Path, kind: str, number: int, outside: Path) -> None:
     batch = Batch(root, "dummyjson.products", f"20261124T120000Z-{number:012x}")
-    if batch.folder.exists() or batch.folder.is_symlink():
-        return
+    above = (batch.folder, batch.folder.parent, batch.folder.parent.parent)
+    if batch.folder.exists() or any(path.is_symlink() or path.is_file() or path.is_fifo() for path in above):
+        return  # The tree has something there already.
     if kind in ("link as batch", "file as batch"):
         put(batch.folder, "link to a batch outside" if kind.startswith("link") else "file", outside)
         return
