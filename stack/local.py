@@ -27,7 +27,7 @@ POOL = "baton"
 PREFORK = Path(__file__).parent / "prefork"
 SETTINGS = {
     # The default of 10 s would be most of a hand-off's time.
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.4",
     # The automation crash_runs_that_stop_beating frees the warehouse queue when a flow's process was killed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # Events can be read once they are in the database, which is after 5 s by default: the ledger says which event

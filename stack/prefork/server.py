@@ -22,6 +22,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+LAZY_IMPORTS = (
+    "anyio._backends._asyncio",
+    "prefect.artifacts",
+    "prefect.deployments.flow_runs",
+    "prefect.deployments.steps.core",
+    "prefect.flow_engine",
+    "prefect.runner",
+    "prefect.utilities.visualization",
+)
+"""What a flow run imports of Prefect, most of it when it is first needed."""
 STARTED_WITH = dict(os.environ)
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_")
 """Beginnings of the variables that an interpreter and its libraries read when they start, and never again."""
@@ -71,8 +81,8 @@ def prepare(home: Path, preparations: list[str]) -> None:
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]  # Prefect's settings are each run's own, and no profile's of whoever started this.
     os.environ |= {"PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": os.devnull}
-    import prefect.flow_engine  # noqa: F401
-
+    for name in LAZY_IMPORTS:
+        importlib.import_module(name)
     for file in preparations:
         runpy.run_path(file)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
