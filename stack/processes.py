@@ -138,7 +138,7 @@ def start_prefect_server(folder: Path, environment: Mapping[str, str], port: int
     url = f"http://127.0.0.1:{port}/api"
     start(
         name,
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, "-m", "stack.sqlite_server", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
         folder,
         {
             "PREFECT_HOME": str(folder / "prefect"),

@@ -1,0 +1,28 @@
+"""`prefect server`, with transactions that lock SQLite when they begin: `python -m stack.sqlite_server server start`.
+
+Prefect begins most of them DEFERRED. Such a one reads first, and if anybody else has written before it writes, SQLite
+refuses it at once ("database is locked"; no time-out helps, because what it has read is old). The API then answers 503
+and Prefect's clients try again two seconds later: most of a hand-off, as the action that creates the transform's run
+comes just when the extract's run is writing its end. A trigger that meets it four times is dropped. One that begins
+IMMEDIATE waits for its turn, some milliseconds. PostgreSQL has nothing of this, and Prefect Cloud neither.
+"""
+
+from contextlib import AbstractAsyncContextManager
+
+from prefect.cli import app
+from prefect.server.database.configurations import AioSqliteConfiguration
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+begin = AioSqliteConfiguration.begin_transaction
+
+
+def begin_immediate(
+    database: AioSqliteConfiguration, session: AsyncSession, with_for_update: bool = False
+) -> AbstractAsyncContextManager[AsyncSessionTransaction]:
+    """As `begin_transaction`, and always as if for an update."""
+    return begin(database, session, with_for_update=True)
+
+
+if __name__ == "__main__":
+    AioSqliteConfiguration.begin_transaction = begin_immediate  # type: ignore[assignment]
+    app()
