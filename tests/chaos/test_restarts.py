@@ -81,9 +81,10 @@ def test_a_batch_whose_event_was_lost_is_processed_by_the_schedule(chaos: Chaos)
 def test_a_server_that_is_killed_and_started_again_costs_no_batch_and_the_run_ends_clearly(
     chaos: Chaos, deployment: str, parameters: dict[str, int], point: str
 ) -> None:
-    chaos.land(Landing("dropped", "none"))
     known = len(chaos.counted().published)
     with held(chaos, point):
+        if point.startswith("transform."):  # A batch that the sweep has taken before would leave nothing to hold.
+            chaos.land(Landing("dropped", "none"))
         run_id = chaos.start(deployment, **parameters)
         wait_at(chaos, point)
         kill_group(chaos, "server")
