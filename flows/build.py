@@ -82,6 +82,7 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
     # profiles.yml and the base models read these; dbt changes the working directory, so relative ones would move.
     os.environ["BATON_LANDING_ROOT"] = str(settings.landing_root.absolute())
     os.environ["BATON_WAREHOUSE"] = str(settings.warehouse.absolute())
+    os.environ["DBT_DUCKDB_KEEP_OPEN"] = "True"
     # log_level is given because prefect-dbt takes Prefect's own, and has no word for WARNING (it says `warn`).
     dbt_settings = PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, log_level=EventLevel.INFO)
     command_line = f"dbt {' '.join(dbt_arguments)}"
@@ -90,6 +91,8 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
         result = contextvars.Context().run(runner.invoke, list(dbt_arguments))
     except ValueError as error:  # What prefect-dbt makes of every exception in dbt.
         raise _failure(f"{command_line}: {error}") from error
+    finally:
+        _close_warehouse()
     if dbt_arguments[0] == "list":
         return [Node(name, "", "listed", 0.0, None) for name in _some(result.result, command_line)]
     nodes = [_node(node) for node in _some(getattr(result.result, "results", None), command_line)]
@@ -98,6 +101,15 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
         lines = "\n".join(f"  {node.kind} {node.name}: {node.status}: {node.message}" for node in failed)
         raise _failure(f"{command_line}: {len(failed)} of {len(nodes)} nodes failed\n{lines}")
     return nodes
+
+
+def _close_warehouse() -> None:
+    """Lets go of the file, which dbt-duckdb keeps open for the whole process (see profiles.yml)."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    if DuckDBConnectionManager._ENV is not None:
+        DuckDBConnectionManager._ENV.close()
+        DuckDBConnectionManager.close_all_connections()
 
 
 def _failure(message: str) -> BuildFailed | WarehouseBusy:

@@ -159,7 +159,7 @@ class Place:
 
 
 def close_warehouse() -> None:
-    """What the target `in_process` leaves to its caller."""
+    """What a connection that is kept open leaves to its caller."""
     if DuckDBConnectionManager._ENV is not None:
         DuckDBConnectionManager._ENV.close()
         DuckDBConnectionManager.close_all_connections()
@@ -182,7 +182,8 @@ def place(places: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("BATON_WAREHOUSE", str(places.warehouse))
     monkeypatch.setenv("DBT_PROJECT_DIR", str(PROJECT))
     monkeypatch.setenv("DBT_PROFILES_DIR", str(PROJECT))
-    monkeypatch.setenv("DBT_TARGET", "in_process")
+    monkeypatch.setenv("DBT_TARGET", "dev")
+    monkeypatch.setenv("DBT_DUCKDB_KEEP_OPEN", "True")
     monkeypatch.setenv("DBT_TARGET_PATH", str(folder / "target"))
     monkeypatch.setenv("DBT_LOG_PATH", str(folder / "logs"))
     places.clear()
