@@ -33,11 +33,11 @@ FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 def land(root: Path, number: int) -> None:
     """One batch, an hour after the one before it."""
     from flows.landing import Batch, new_batch_id, writing
-    from stack.sample_api import product
+    from stack.sample_data import Shop, product
 
     at = FIRST + timedelta(hours=number)
     with writing(Batch(root, SOURCE, new_batch_id(at, UUID(int=number + 1)))) as writer:
-        writer.write(product(1, at.date(), 1 + id_) for id_ in range(PRODUCTS))
+        writer.write(product(Shop(at.date()), 1 + id_) for id_ in range(PRODUCTS))
         writer.publish(total=PRODUCTS, extracted_at=at, flow_run_id=uuid4())
 
 

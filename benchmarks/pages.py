@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from stack.sample_api import product, reply
+from stack.sample_api import reply
+from stack.sample_data import Shop, product
 
 TARGET = re.compile(rb"GET /products\?limit=(\d+)&skip=(\d+) ")
 BODIES = 10_000
@@ -23,7 +24,8 @@ BODIES = 10_000
 
 def bodies(records: int) -> list[bytes]:
     """Records as JSON, from behind their id on."""
-    made = [product(1, date(2026, 1, 1), number) for number in range(min(records, BODIES))]
+    shop = Shop(date(2026, 1, 1))
+    made = [product(shop, number) for number in range(min(records, BODIES))]
     return [reply(200, record)[2].partition(b", ")[2] for record in made]
 
 

@@ -128,7 +128,7 @@ class Chaos:
         if round_.point in points.EXTRACT:
             run_id = self.start(self.arm.extract_deployment, page_size=PAGE_SIZE)
         elif round_.point in points.ORCHESTRATE:
-            run_id = self.start("orchestrate/dummyjson")
+            run_id = self.start("orchestrate/dummyjson", sources=["dummyjson.products"])
         else:
             run_id = None
             # The schedule may have let every landing fail; the build that is to be killed needs a batch.

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -74,12 +75,12 @@ def test_a_batch_whose_event_was_lost_is_processed_by_the_schedule(chaos: Chaos)
     [
         ("extract/dummyjson-products", {"page_size": 5}, "extract.writing"),
         ("transform/warehouse", {}, "transform.before_build"),
-        ("orchestrate/dummyjson", {}, "extract.before_publishing"),
+        ("orchestrate/dummyjson", {"sources": ["dummyjson.products"]}, "extract.before_publishing"),
     ],
     ids=["extract", "transform", "orchestrate"],
 )
 def test_a_server_that_is_killed_and_started_again_costs_no_batch_and_the_run_ends_clearly(
-    chaos: Chaos, deployment: str, parameters: dict[str, int], point: str
+    chaos: Chaos, deployment: str, parameters: dict[str, Any], point: str
 ) -> None:
     known = len(chaos.counted().published)
     with held(chaos, point):
