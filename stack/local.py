@@ -101,8 +101,12 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
     run(stack, "prefect", "deploy", "--all")
     if not schedules:
         pause_schedules(stack)
-    run(stack, "automations", "apply")
+    applied = run(stack, "automations", "apply")
     say("deployments     prefect.yaml; automations: automations/*.yaml")
+    if schedules:  # Whoever stays should know what still wants something of theirs.
+        for line in applied.splitlines():
+            if line.startswith("skipped"):
+                say(line)
     start_worker(stack)
     say(f"worker          of the work pool {POOL}")
     return stack
@@ -181,9 +185,10 @@ def client(stack: Stack) -> SyncPrefectClient:
     return SyncPrefectClient(stack.prefect_api)
 
 
-def run(stack: Stack, module: str, *arguments: str) -> None:
-    """Runs a command-line module to its end in the stack's environment; StackError with its output if it fails."""
+def run(stack: Stack, module: str, *arguments: str) -> str:
+    """The output of a command-line module, run to its end in the stack's environment; StackError if it fails."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=PROJECT, env=stack.environment, capture_output=True, text=True)
     if done.returncode:
         raise StackError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
