@@ -101,7 +101,8 @@ missing as (
 
 ),
 
-records as (
+{# Read twice; kept in memory it would be all new records at once. #}
+records as not materialized (
 
     select *
     from {{ records }}
@@ -133,10 +134,17 @@ counts as (
 
 structures as (
 
+    {# One record of each structure is enough; over all of them json_group_structure needs memory without bound. #}
     select
         _batch_id,
         json_group_structure(record) as structure
-    from records
+    from (
+        select
+            _batch_id,
+            any_value(record) as record
+        from records
+        group by _batch_id, json_structure(record)
+    )
     group by _batch_id
 
 )
