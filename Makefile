@@ -53,6 +53,7 @@ bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, se
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-dev ## kill things for hours and count what is lost [LANDINGS=1000, SEED=, MINUTES=]
+	$(CLEAN) $(BIN)/pytest -m long tests/chaos
 	$(CLEAN) $(BIN)/python -m tests.chaos --landings $(or $(LANDINGS),1000) $(if $(SEED),--seed $(SEED)) \
 		$(if $(MINUTES),--minutes $(MINUTES))
 

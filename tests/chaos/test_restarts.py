@@ -15,7 +15,8 @@ from tests.chaos import harness
 from tests.chaos.harness import Chaos
 from tests.chaos.schedule import Landing
 
-pytestmark = pytest.mark.timeout(900)
+# Five minutes, most of them waiting for schedules and heartbeats: `make chaos` runs this, `make test` does not.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 UNTOUCHED = Landing("none", "none")
 
 
