@@ -44,6 +44,8 @@ def text(results: dict[str, Json]) -> str:
 
 def markdown(results: dict[str, Json]) -> str:
     """Every table, the parts that were not measured left out."""
+    if not results:
+        return "No whole run has been made of the code as it is, so there are no figures here yet.\n"
     parts = [table(("figure", "target", "measured", "holds"), [target.cells() for target in targets(results)])]
     if "handoffs" in results:
         parts += handoff_tables(results["handoffs"])
