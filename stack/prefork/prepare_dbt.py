@@ -1,13 +1,64 @@
-"""What flow runs with prefect-dbt and dbt-duckdb import, for the prefork engine to have imported."""
+"""What flow runs with prefect-dbt and dbt-duckdb import and set up, for the prefork engine to have done.
 
-import dbt.adapters.duckdb.environments.local
-import dbt.cli.main
-import dbt.parser.sql
-import dbt.task.build
+The first dbt invocation of a process writes and compiles several hundred functions that read and write dbt's own data
+structures. A small project of its own does that here, so a flow run begins with its second.
+"""
+
+import contextlib
+import gc
+import tempfile
+from multiprocessing import resource_tracker
+from pathlib import Path
+
 import dbt_common.clients.agate_helper
 import duckdb
 import prefect_dbt
 import requests
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.adapters.factory import FACTORY
+from dbt.cli.main import dbtRunner
 
+PROJECT = {
+    "dbt_project.yml": "{name: warm_up, profile: warm_up, flags: {send_anonymous_usage_stats: false}}",
+    "profiles.yml": "warm_up: {target: dev, outputs: {dev: {type: duckdb, path: ':memory:', threads: 2}}}",
+    "models/as_table.sql": "{{ config(materialized='table') }} select 1 as id",
+    "models/as_view.sql": "{{ config(materialized='view') }} select id from {{ ref('as_table') }}",
+    "models/as_incremental.sql": "{{ config(materialized='incremental') }} select id from {{ ref('as_view') }}",
+    "models/models.yml": """
+models:
+- name: as_table
+  config: {contract: {enforced: true}}
+  columns: [{name: id, data_type: integer, data_tests: [not_null, unique]}]
+sources: [{name: source, tables: [{name: table, columns: [{name: id}]}]}]
+exposures: [{name: exposure, type: dashboard, owner: {name: nobody}, depends_on: [ref('as_view')]}]
+""",
+    "tests/assert_true.sql": "select id from {{ ref('as_incremental') }} where id <> 1",
+}
+
+
+def warm_up(folder: Path) -> None:
+    """Parses the project, reads what that has left behind, and builds it; RuntimeError if dbt fails."""
+    for name, text in PROJECT.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    # dbt's static parser starts threads that stay, and its log file would stay open.
+    flags = ["--quiet", "--no-static-parser", "--log-level-file", "none", "--project-dir", ".", "--profiles-dir", "."]
+    with contextlib.chdir(folder):
+        for command in ("parse", "build"):
+            result = dbtRunner().invoke([command, *flags])
+            if not result.success:
+                raise RuntimeError(f"dbt {command}: {result.exception or result.result}")
+    if DuckDBConnectionManager._ENV is not None:
+        DuckDBConnectionManager._ENV.close()
+        DuckDBConnectionManager._ENV = None
+    # The locks of dbt's adapter have started a process that watches over them; forks would talk to it over a pipe that
+    # they no longer have.
+    FACTORY.adapters.clear()
+    gc.collect()
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+with tempfile.TemporaryDirectory() as folder:
+    warm_up(Path(folder))
 # The connection that importing duckdb opens has a thread; whoever uses it next gets a new one.
 duckdb.default_connection().close()

@@ -74,9 +74,10 @@ def make_folder(folder: Path) -> None:
 
 
 def prepare(home: Path, preparations: list[str]) -> None:
-    """Imports Prefect's engine and runs the preparation files; SystemExit if that left a thread running.
+    """Imports Prefect's engine and runs the preparation files; SystemExit if that left a thread or a process running.
 
-    A fork has only the thread that called it: a lock that another one holds at that moment would be held for ever.
+    A fork has only the thread that called it: a lock that another one holds at that moment would be held for ever. Of
+    processes it has none, and no pipe to them.
     """
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]  # Prefect's settings are each run's own, and no profile's of whoever started this.
@@ -87,6 +88,8 @@ def prepare(home: Path, preparations: list[str]) -> None:
         runpy.run_path(file)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
         raise SystemExit(f"{threads} threads run after {preparations}; forks would lack all but one")
+    if children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        raise SystemExit(f"processes {', '.join(children)} run after {preparations}; forks would not be their parents")
     # What there is now stays: not looking at it again keeps its memory shared with the forks.
     gc.collect()
     gc.freeze()
