@@ -88,7 +88,8 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
     command_line = f"dbt {' '.join(dbt_arguments)}"
     try:
         runner = PrefectDbtRunner(settings=dbt_settings, raise_on_failure=False)
-        result = contextvars.Context().run(runner.invoke, list(dbt_arguments))
+        # Quiet: what dbt would print is in its log file, and making each line a second time takes time.
+        result = contextvars.Context().run(runner.invoke, [*dbt_arguments, "--quiet"])
     except ValueError as error:  # What prefect-dbt makes of every exception in dbt.
         raise _failure(f"{command_line}: {error}") from error
     finally:

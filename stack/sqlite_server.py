@@ -12,21 +12,33 @@ settings, and sets up logging each time: 0.15 s in which the server does nothing
 """
 
 import functools
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import prefect.server.api.server
 from prefect.cli import app
-from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 begin = AioSqliteConfiguration.begin_transaction
 
 
-def begin_immediate(
+@asynccontextmanager
+async def begin_immediate(
     database: AioSqliteConfiguration, session: AsyncSession, with_for_update: bool = False
-) -> AbstractAsyncContextManager[AsyncSessionTransaction]:
-    """As `begin_transaction`, and always as if for an update."""
-    return begin(database, session, with_for_update=True)
+) -> AsyncGenerator[AsyncSessionTransaction, None]:
+    """As `begin_transaction`, and always as if for an update.
+
+    The mode holds for this transaction alone. Inside it Prefect may open a second session to read (when a work queue
+    is paused, for instance), which would wait for the lock of the first one until both give up.
+    """
+    async with begin(database, session, with_for_update=True) as transaction:
+        await session.connection()  # Only now does SQLAlchemy say BEGIN.
+        token = SQLITE_BEGIN_MODE.set("DEFERRED")
+        try:
+            yield transaction
+        finally:
+            SQLITE_BEGIN_MODE.reset(token)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from flows.landing import landed
 from stack.local import start_stack
 from stack.processes import free_port, wait_until
 
-DEPLOYMENTS = {
-    "ours triggered": "extract/dummyjson-products",
-    "ours imperative": "orchestrate/dummyjson",
-    "ours launch-and-leave": "extract/dummyjson-products-launch",
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ours triggered": ("extract/dummyjson-products", {}),
+    "ours imperative": ("orchestrate/dummyjson", {"sources": ["dummyjson.products"]}),
+    "ours launch-and-leave": ("extract/dummyjson-products-launch", {}),
 }
 
 
@@ -34,7 +34,7 @@ def hand_off(ready: dict[str, Any], folder: Path, variant: str, seconds: float) 
     """One run of a chaining; the moments of it, from the server and the ledger."""
     began = time.time()
     known = set(landed(Path(ready["landing"])))
-    prefect_api.start_run(ready["api"], DEPLOYMENTS[variant])
+    prefect_api.start_run(ready["api"], *RUNS[variant])
     wait_until(lambda: set(landed(Path(ready["landing"]))) > known, f"{variant}: a batch", seconds, every=0.05)
     # Asked once a second, because the server's answers cost what is measured.
     wait_until(

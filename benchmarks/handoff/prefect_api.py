@@ -1,6 +1,7 @@
 """What the hand-offs of ours and of stock Prefect are read from: a server's runs, their states and events."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -14,10 +15,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 
-def start_run(api: str, deployment: str) -> UUID:
+def start_run(api: str, deployment: str, parameters: dict[str, Any] | None = None) -> UUID:
     """Ask for a run of a deployment; its id."""
     with SyncPrefectClient(api) as client:
-        return client.create_flow_run_from_deployment(client.read_deployment_by_name(deployment).id).id
+        deployment_id = client.read_deployment_by_name(deployment).id
+        return client.create_flow_run_from_deployment(deployment_id, parameters=parameters).id
 
 
 def newest_run(api: str, flow: str, since: float) -> FlowRun | None:

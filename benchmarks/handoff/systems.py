@@ -32,7 +32,7 @@ class System:
 
 
 SYSTEMS = {
-    "ours": System(tuple(ours.DEPLOYMENTS), ours.start, ours.hand_off),
+    "ours": System(tuple(ours.RUNS), ours.start, ours.hand_off),
     "stock": System(("stock Prefect",), partial(stock.start, worker_seconds=None), stock.hand_off),
     "stock-tuned": System(("stock Prefect tuned",), partial(stock.start, worker_seconds=1), stock.hand_off),
     "airflow": System(("Airflow tuned",), airflow.start, airflow.hand_off, "airflow"),

@@ -121,13 +121,20 @@ def serve(listener: socket.socket) -> Request:
 
     Nothing is read here, so no client can make another one wait.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The system then keeps no zombies.
+    signal.signal(signal.SIGCHLD, reap)
     while True:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):  # No process to be had: the client sees that we hang up.
             if os.fork() == 0:
                 listener.close()
                 return start(connection)
+
+
+def reap(*_: object) -> None:
+    """Leaves no zombie, and takes the runs' CPU time into this process's books: ignoring them, it would be lost."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def start(connection: socket.socket) -> Request:
@@ -257,10 +264,30 @@ def become(request: Request) -> None:
 def become_prefect() -> None:
     """Settings, profile, logging and plugins of this run's environment, as importing Prefect anew would give them."""
     import prefect.context
-    from prefect.logging.configuration import PROCESS_LOGGING_CONFIG, setup_logging
 
+    ours = logging_settings()
     del prefect.context.GLOBAL_SETTINGS_CONTEXT  # Or the profile would be looked for where the old settings say.
     prefect.context.refresh_global_settings_context()
+    # To set up the same logging again would take as long as all else here.
+    if logging_settings() != ours or any(name.startswith("PREFECT_LOGGING_") for name in os.environ):
+        set_up_logging()
+    prefect._initialize_plugins()
+
+
+def logging_settings() -> list[object]:
+    """What Prefect's logging depends on, beside variables that change a line of its configuration."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    file = settings.logging.config_path
+    levels = settings.logging.model_copy(update={"config_path": None}), settings.server.logging_level
+    return [*levels, settings.internal.logging_level, file.read_bytes() if file and file.exists() else None]
+
+
+def set_up_logging() -> None:
+    """As importing Prefect does it."""
+    from prefect.logging.configuration import PROCESS_LOGGING_CONFIG, setup_logging
+
     for name in ["", *PROCESS_LOGGING_CONFIG["loggers"]]:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -268,7 +295,6 @@ def become_prefect() -> None:
         logger.propagate = True
     PROCESS_LOGGING_CONFIG.clear()
     setup_logging()
-    prefect._initialize_plugins()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.handoff import accounting
 from stack import processes
 from tests.prefork.conftest import PREFORK, SECONDS, Engine, start_engine
 
@@ -277,6 +278,14 @@ def test_clients_are_served_side_by_side_and_leave_no_process_behind(engine: Eng
     assert said == [(f"x {number}\n", "") for number in range(12)]
     assert [client.returncode for client in clients] == [0] * 12
     processes.wait_until(lambda: children(engine.pid) == [], "no child, not even a zombie", SECONDS)
+
+
+def test_the_cpu_of_a_run_that_has_ended_is_in_the_engines_books(engine: Engine, folder: Path) -> None:
+    module(folder, "burn", "import time\nbegan = time.process_time()\nwhile time.process_time() - began < 0.5: pass")
+    before = accounting.cpu_seconds(engine.pid)
+    assert engine.run(folder, "burn").returncode == 0
+    processes.wait_until(lambda: children(engine.pid) == [], "the run's processes to end", SECONDS)
+    assert accounting.cpu_seconds(engine.pid) - before >= 0.5
 
 
 def test_a_client_that_says_nothing_or_nonsense_stops_nobody(engine: Engine, folder: Path) -> None:
