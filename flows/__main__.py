@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from flows import ledger
+from flows import ledger, turns
 from flows.landing import BatchError, check_batch_id, landed
 from flows.settings import Settings, split_source
 
 
 def quarantine(settings: Settings) -> int:
     """Lists the batches that were set aside, each with the reason."""
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         rows = ledger.quarantined(connection)
     for source, batch_id, reason, at in rows:
         print(f"{at:%Y-%m-%d %H:%M} UTC  {source}  {batch_id}\n  {reason}")
@@ -25,7 +25,7 @@ def replay(settings: Settings, source: str, batch_id: str) -> int:
     """Makes a batch pending again; the next transform takes it."""
     split_source(source)
     check_batch_id(batch_id)
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         if not ledger.release(connection, (source, batch_id)):
             print(f"{source} {batch_id} is not set aside; `python -m flows quarantine` lists what is", file=sys.stderr)
             return 1
@@ -39,13 +39,13 @@ def prune(settings: Settings, days: float, dry_run: bool) -> int:
     A full refresh rebuilds from the landing, so it can only bring back what has not been pruned.
     """
     # A full refresh reads what would be removed here.
-    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
+    with turns.alone(settings):
         return remove(settings, datetime.now(UTC) - timedelta(days=days), dry_run)
 
 
 def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
     """Removes, and names, each batch that was extracted before the cutoff and that the ledger holds."""
-    processed = ledger.read(settings.warehouse, settings.warehouse_wait_seconds).processed
+    processed = ledger.read(settings).processed
     removed = 0
     for batch in landed(settings.landing_root):
         if batch.key not in processed:

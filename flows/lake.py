@@ -47,7 +47,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 def prepare(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Loads the extensions and makes the secrets that the settings ask for; nothing for one machine's folders."""
     places = [str(settings.landing_root)]
-    if settings.target == "lake":
+    if settings.on_lake:
         catalog, data = settings.lake
         places.append(data)
         load(connection, "postgres_scanner", "ducklake")
@@ -77,7 +77,7 @@ def s3_parts(endpoint: str | None) -> dict[str, str]:
 
 
 def postgres_parts(url: str) -> dict[str, str]:
-    """A postgresql:// URL in DuckDB's words. What else libpq should know (PGSSLMODE, …) it reads from the environment."""
+    """A postgresql:// URL in DuckDB's words. libpq reads PGSSLMODE and its like by itself."""
     parts = urlsplit(url)
     return {
         "host": parts.hostname or "127.0.0.1",

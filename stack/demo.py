@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun
 from flows import ledger
 from flows.events import Handoff
 from flows.landing import Batch, landed
+from flows.settings import Settings
 from stack.local import Stack, client, start_stack
 from stack.processes import StackError, free_port, stop_all, wait_until
 
@@ -151,7 +152,7 @@ def follow(stack: Stack, runs: Callable[[], Sequence[FlowRun]], say: Callable[[s
 
 def measure(stack: Stack, chaining: Chaining, batches: Collection[Batch], run: FlowRun, faults: list[str]) -> Outcome:
     """Reads the ledger's rows of the batches and holds them against everything else that is known of them."""
-    with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
+    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
         rows = [ledger_row(warehouse, batch) for batch in batches]
     extracts = [read_run(stack, row["extract_flow_run_id"]) for row in rows]
     started_by = who_started(stack, run)
@@ -214,7 +215,7 @@ class Counts:
 def count(stack: Stack, source: str) -> Counts:
     """Counts the records of the source's latest batch."""
     latest = max((batch for batch in landed(stack.landing) if batch.source == source), key=lambda batch: batch.batch_id)
-    with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
+    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
         row = ledger_row(warehouse, latest)
         ((in_base,),) = warehouse.execute(
             f"select count(*) from base.base_{source.replace('.', '__')} where _batch_id = ?", [latest.batch_id]
@@ -224,7 +225,7 @@ def count(stack: Stack, source: str) -> Counts:
 
 def faults_of_the_join(stack: Stack) -> list[str]:
     """Items that found no product or user, and carts whose items do not add up to the cart's own total."""
-    with ledger.opened(stack.warehouse, 10, read_only=True) as warehouse:
+    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
         ((items, joined),) = warehouse.sql(
             f"select (select count(*) from marts.fct_cart_items), (select count(*) {JOINED})"
         ).fetchall()
