@@ -1,4 +1,4 @@
-"""`python -m flows quarantine | replay | prune`: what a person does with batches by hand."""
+"""`python -m flows quarantine | replay | prune | maintain`: what a person does with batches and the lake by hand."""
 
 import argparse
 import shutil
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from flows import ledger, turns
+from flows import lake, ledger, turns
 from flows.landing import BatchError, check_batch_id, landed
 from flows.settings import Settings, split_source
 
@@ -66,6 +66,17 @@ def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
     return 0
 
 
+def maintain(settings: Settings, days: float) -> int:
+    """DuckLake's own upkeep: small files are put together, and what only old snapshots need is removed."""
+    if not settings.on_lake:
+        print("maintain: expected BATON_TARGET=lake; a DuckDB file needs no upkeep", file=sys.stderr)
+        return 2
+    with ledger.opened(settings) as connection:
+        lake.maintain(connection, days)
+    print(f"files merged, snapshots older than {days:g} days expired, their files removed")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0 done, 1 nothing of that name, 2 wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
@@ -77,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pruning = commands.add_parser("prune", help="remove old landed batches that the ledger holds")
     pruning.add_argument("--days", type=float, required=True, help="keep what was extracted within so many days")
     pruning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    maintaining = commands.add_parser("maintain", help="DuckLake only: merge small files, expire old snapshots")
+    maintaining.add_argument("--days", type=float, default=7.0, help="keep the snapshots of so many days")
     arguments = parser.parse_args(argv)
     settings = Settings()
     try:
@@ -84,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return quarantine(settings)
         if arguments.command == "replay":
             return replay(settings, arguments.source, arguments.batch_id)
+        if arguments.command == "maintain":
+            return maintain(settings, arguments.days)
         return prune(settings, arguments.days, arguments.dry_run)
     except (ValueError, ledger.WarehouseBusy) as error:
         print(error, file=sys.stderr)

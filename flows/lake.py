@@ -88,6 +88,18 @@ def postgres_parts(url: str) -> dict[str, str]:
     }
 
 
+def maintain(connection: duckdb.DuckDBPyConnection, days: float) -> None:
+    """Rows that are still in the catalog become files, small files larger ones, and old snapshots are forgotten.
+
+    Queries that began on a snapshot which is forgotten here fail, so give them the days that they may take.
+    """
+    before = f"now() - interval '{round(days * 86400)} seconds'"
+    connection.execute(f"call ducklake_flush_inlined_data('{NAME}')")
+    connection.execute(f"call ducklake_merge_adjacent_files('{NAME}')")
+    connection.execute(f"call ducklake_expire_snapshots('{NAME}', older_than => {before})")
+    connection.execute(f"call ducklake_cleanup_old_files('{NAME}', older_than => {before})")
+
+
 def make_secret(connection: duckdb.DuckDBPyConnection, name: str, kind: str, **parts: str) -> None:
     """A secret that lives as long as the connection's database; empty parts are left out."""
     given = ", ".join(f"{part} {quoted(value)}" for part, value in parts.items() if value)

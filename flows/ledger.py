@@ -280,8 +280,9 @@ def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], sources: It
 def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
     """Make a batch that was set aside pending again, its failures forgotten; False if it was not set aside."""
     found = connection.execute(
-        "delete from ops.quarantine where source = ? and batch_id = ? and not held returning source", key
+        "select source from ops.quarantine where source = ? and batch_id = ? and not held", key
     ).fetchall()
+    connection.execute("delete from ops.quarantine where source = ? and batch_id = ? and not held", key)
     connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
     return bool(found)
 
