@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from tests.scale.lake_room import LakeRoom
 
@@ -90,7 +91,8 @@ def lake_room(
             "DBT_TARGET": "lake",
             "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-lake",
             "DBT_LOG_PATH": tmp_path / "dbt-logs",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
         }.items():
             monkeypatch.setenv(name, str(value))
-        yield made
+        # A run with heartbeats ends up to a second later, when their thread has seen that it should stop.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield made
