@@ -17,6 +17,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from flows.settings import PROJECT
+
 
 class StackError(Exception):
     """Something of the stack did not start, or something of it already runs; the message says what to do."""
@@ -121,6 +123,15 @@ def stop_all(folder: Path) -> list[str]:
     for note in folder.glob("*.pid.json"):
         note.unlink()
     return names
+
+
+def run(environment: Mapping[str, str], module: str, *arguments: str) -> str:
+    """The output of a command-line module, run to its end in the project's folder; StackError if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=PROJECT, env=dict(environment), capture_output=True, text=True)
+    if done.returncode:
+        raise StackError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 @contextlib.contextmanager
