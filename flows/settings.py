@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,22 @@ class Settings(BaseSettings):
     """Base URL of each source's API, as JSON: `dummyjson.products` is read from <its URL>/products."""
     warehouse_wait_seconds: float = 60.0
     """How long the transform waits for a warehouse file that another process holds."""
+    target: str = "dev"
+    """The target in dbt/profiles.yml: `dev` is the DuckDB file, `lake` a DuckLake that many processes may write."""
+    lake_catalog: SecretStr | None = None
+    """The Postgres database of the lake's catalog, as a postgresql:// URL."""
+    lake_data: str | None = None
+    """Where the lake's Parquet files are: an s3:// URL, or a folder that all workers share."""
+
+    @property
+    def lake(self) -> tuple[str, str]:
+        """The lake's catalog and data; ValueError if the target is `lake` and one of them was not given."""
+        if self.lake_catalog is None or self.lake_data is None:
+            raise ValueError(
+                "BATON_TARGET=lake: expected BATON_LAKE_CATALOG, a URL such as postgresql://user@host/database, and "
+                "BATON_LAKE_DATA, such as s3://bucket/lake or a folder; set both, or leave BATON_TARGET out"
+            )
+        return self.lake_catalog.get_secret_value(), self.lake_data
 
 
 def split_source(source: str) -> tuple[str, str]:

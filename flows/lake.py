@@ -1,0 +1,99 @@
+"""What DuckDB needs beyond one machine: object storage, and DuckLake as a warehouse that many processes write.
+
+A DuckLake (https://ducklake.select) has its catalog in Postgres and its data as Parquet files in a folder or an object
+store. Its transactions span both. Knows nothing of Prefect. Every password goes into a DuckDB secret, which is shown
+nowhere; none is in a statement that dbt would log.
+"""
+
+import os
+from urllib.parse import unquote, urlsplit
+
+import duckdb
+
+from flows.extensions import load
+from flows.settings import Settings
+
+NAME = "warehouse"
+"""What the lake is attached as; the DuckDB file of one machine goes by the same name, so models are the same."""
+
+CONFLICTS = (
+    "Transaction conflict",  # Another transaction has changed what this one changes, and was first.
+    "Failed to commit DuckLake",  # The same, found by Postgres.
+    "could not serialize access",
+    "another transform has taken over",  # dbt/macros/lake.sql
+    "Failed to load DuckLake",  # The catalog was read while somebody else changed it.
+    f'Referenced table "{NAME}.',
+)
+
+
+def is_conflict(error: object) -> bool:
+    """Whether an error, or a message, says that another process was first. Nothing was changed then; try again."""
+    return any(words in str(error) for words in CONFLICTS)
+
+
+def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """A connection of its own to the lake, which is made if it does not exist."""
+    connection = duckdb.connect(":memory:")
+    try:
+        prepare(connection, settings)
+        connection.execute(f"attach 'ducklake:{NAME}' as {NAME}")
+        connection.execute(f"use {NAME}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Loads the extensions and makes the secrets that the settings ask for; nothing for one machine's folders."""
+    places = [str(settings.landing_root)]
+    if settings.target == "lake":
+        catalog, data = settings.lake
+        places.append(data)
+        load(connection, "postgres_scanner", "ducklake")
+        make_secret(connection, f"{NAME}_catalog", "postgres", **postgres_parts(catalog))
+        parameters = f"map {{'TYPE': 'postgres', 'SECRET': '{NAME}_catalog'}}"
+        connection.execute(
+            f"create secret {NAME} (type ducklake, metadata_path '', data_path {quoted(data)}, "
+            f"metadata_parameters {parameters})"
+        )
+    if any(place.startswith("s3://") for place in places):
+        load(connection, "httpfs")
+        make_secret(connection, "object_store", "s3", **s3_parts(os.environ.get("AWS_ENDPOINT_URL")))
+
+
+def s3_parts(endpoint: str | None) -> dict[str, str]:
+    """The environment that boto3 and s3fs read, in DuckDB's words."""
+    parts = {
+        "key_id": os.environ.get("AWS_ACCESS_KEY_ID", ""),
+        "secret": os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        "session_token": os.environ.get("AWS_SESSION_TOKEN", ""),
+        "region": os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1",
+    }
+    if endpoint:
+        url = urlsplit(endpoint)
+        parts |= {"endpoint": url.netloc, "url_style": "path", "use_ssl": str(url.scheme == "https").lower()}
+    return parts
+
+
+def postgres_parts(url: str) -> dict[str, str]:
+    """A postgresql:// URL in DuckDB's words. What else libpq should know (PGSSLMODE, …) it reads from the environment."""
+    parts = urlsplit(url)
+    return {
+        "host": parts.hostname or "127.0.0.1",
+        "port": str(parts.port or 5432),
+        "database": parts.path.lstrip("/"),
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+    }
+
+
+def make_secret(connection: duckdb.DuckDBPyConnection, name: str, kind: str, **parts: str) -> None:
+    """A secret that lives as long as the connection's database; empty parts are left out."""
+    given = ", ".join(f"{part} {quoted(value)}" for part, value in parts.items() if value)
+    connection.execute(f"create secret {name} (type {kind}, {given})")
+
+
+def quoted(text: str) -> str:
+    """As an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
