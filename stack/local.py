@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -73,8 +75,8 @@ def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules
         for line in applied.splitlines():
             if line.startswith("skipped"):
                 say(line)
-    for number in range(1, profile.workers + 1):
-        start_worker(stack, number)
+    with ThreadPoolExecutor() as together:
+        list(together.map(partial(start_worker, stack), range(1, profile.workers + 1)))
     say(f"workers         {profile.workers}, of the work pool {POOL}")
     return stack
 

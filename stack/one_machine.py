@@ -11,10 +11,9 @@ def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> 
     """Starts the Prefect server."""
     url = f"http://127.0.0.1:{port}/api"
     own = {
-        **environment,
+        # A shell may still have the variables of the other profile.
+        **{name: value for name, value in environment.items() if name != "BATON_TARGET"},
         "PREFECT_API_URL": url,
-        # Said, though it is the default: a shell may still have the variables of the other profile.
-        "BATON_TARGET": "warehouse",
         "BATON_LANDING_ROOT": str(folder / "landing"),
         "BATON_WAREHOUSE": str(folder / "warehouse.duckdb"),
     }
