@@ -177,9 +177,15 @@ def _started(pid: int) -> str:
 
 
 def _group_lives(pid: int) -> bool:
+    """Whether anybody of the group still runs; the dead whom nobody has reaped yet do not count."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    return _signal(pid, 0)
+    if not _signal(pid, 0):
+        return False
+    members = subprocess.run(
+        ["ps", "-A", "-o", "pgid=", "-o", "stat="], capture_output=True, text=True
+    ).stdout.splitlines()
+    return any(group == str(pid) and not state.startswith("Z") for group, state in map(str.split, members))
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -95,8 +95,7 @@ def server_environment(stack: Stack) -> dict[str, str]:
 
 def object_store(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Where landing and lake are, and how to get in: what was given, else an object store that is started here."""
-    root = environment.get("BATON_LANDING_ROOT", "")
-    if not root.startswith("s3://"):
+    if not environment.get("BATON_LANDING_ROOT"):
         return {
             "BATON_LANDING_ROOT": "s3://baton/landing",
             "BATON_LAKE_DATA": "s3://baton/lake",
@@ -106,7 +105,7 @@ def object_store(folder: Path, environment: Mapping[str, str]) -> dict[str, str]
             ),
         }
     if not environment.get("BATON_LAKE_DATA"):
-        raise StackError("BATON_LANDING_ROOT is in an object store; say in BATON_LAKE_DATA where the lake's data go")
+        raise StackError("BATON_LANDING_ROOT was given; say in BATON_LAKE_DATA, too, where the lake's data go")
     return {name: environment.get(name, "") for name in ("BATON_LANDING_ROOT", "BATON_LAKE_DATA", *OBJECT_STORE)}
 
 
