@@ -17,20 +17,29 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,scale]'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
 	touch $@
 
+$(VENV)/.installed-scale: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale]'
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
+	touch $@
+
+# PROFILE=scale: several servers and workers, on Postgres, Redis and an object store; see stack/scale/README.md.
+PROFILE := one-machine
+INSTALLED := $(VENV)/.installed$(if $(filter scale,$(PROFILE)),-scale)
+
 # What a user's own shell has set for Prefect or dbt must not reach the demo or the tests.
-CLEAN := env -u PYTHONDONTWRITEBYTECODE -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
+CLEAN := env -u PYTHONDONTWRITEBYTECODE -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_API_AUTH_STRING -u PREFECT_PROFILE
 
 .PHONY: demo
-demo: $(VENV)/.installed ## run the three chainings and check every number [API=https://dummyjson.com]
-	@$(CLEAN) $(BIN)/python -m stack demo $(if $(API),--api $(API))
+demo: $(INSTALLED) ## run the three chainings and check every number [API=https://dummyjson.com, PROFILE=scale]
+	@$(CLEAN) $(BIN)/python -m stack demo --profile $(PROFILE) $(if $(API),--api $(API))
 
 .PHONY: up
-up: $(VENV)/.installed ## start server, worker and schedules, to stay [API=..., PORT=4200]
-	@$(CLEAN) $(BIN)/python -m stack up $(if $(API),--api $(API)) $(if $(PORT),--port $(PORT))
+up: $(INSTALLED) ## start server, worker and schedules, to stay [API=..., PORT=4200, PROFILE=scale]
+	@$(CLEAN) $(BIN)/python -m stack up --profile $(PROFILE) $(if $(API),--api $(API)) $(if $(PORT),--port $(PORT))
 
 .PHONY: down
 down: $(VENV)/.installed ## end what `make up` started; the data stays
@@ -64,5 +73,6 @@ docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage pic
 	@echo "open dbt/target/static_index.html"
 
 .PHONY: clean
-clean: down ## remove the data of `make up` and everything that was built
-	rm -rf data .bench dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: $(INSTALLED) ## end and remove what `make up` has made, and everything that was built [PROFILE=scale]
+	@$(BIN)/python -m stack clean --profile $(PROFILE)
+	rm -rf .bench dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,7 @@
-"""`python -m stack demo | up | down`, which the Makefile calls."""
+"""`python -m stack demo | up | down | clean`, which the Makefile calls."""
 
 import argparse
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -8,28 +9,32 @@ from types import FrameType
 
 from flows.settings import PROJECT
 from stack.processes import StackError, stop_all
+from stack.profiles import PROFILES, named
 
 FOLDER = PROJECT / "data"
 
 
-def up(api: str | None, port: int, folder: Path) -> int:
+def up(profile: str, api: str | None, port: int, folder: Path) -> int:
     """Starts the stack to stay, and says what to open and what to type next."""
     from stack.local import start_stack
 
     try:
-        stack = start_stack(folder, api=api, port=port, schedules=True, say=print)
+        stack = start_stack(folder, profile=profile, api=api, port=port, schedules=True, say=print)
     except StackError as error:
         print(f"make up: {error}")
         return 1
     ui = stack.prefect_api.removesuffix("/api")
+    shown = folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder
+    variables = shown / "stack.env"
+    tell = f"set -a; . {variables}; set +a" if profile == "scale" else f"export PREFECT_API_URL={stack.prefect_api}"
     print(
         f"""
-Open   {ui}
-Type   export PREFECT_API_URL={stack.prefect_api}
+Open   {ui}{f"    (it asks for PREFECT_API_AUTH_STRING of {variables})" if profile == "scale" else ""}
+Type   {tell}
        .venv/bin/prefect deployment run extract/dummyjson-products    # the automation starts dbt
        .venv/bin/prefect deployment run orchestrate/dummyjson         # all extracts, then dbt, in one run
        cd dbt && ../.venv/bin/dbt build                               # dbt by hand, on the same data
-Data   {folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder}/, which `make down` leaves as it is
+Data   {shown}/, which `make down` leaves as it is
 End    make down"""
     )
     return 0
@@ -42,13 +47,32 @@ def down(folder: Path) -> int:
     return 0
 
 
+def clean(profile: str, folder: Path) -> int:
+    """Removes the data of `up`, and what it has made elsewhere, whichever profile it was."""
+    down(folder)
+    try:
+        for removed in named("scale" if (folder / "server.env").exists() else profile).remove(folder):
+            print(f"removed: {removed}")
+    except StackError as error:
+        print(f"make clean: {error}")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
 def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("demo", "run the three chainings and check them"), ("up", "start the stack, to stay")):
+    for name, text in (
+        ("demo", "run the three chainings and check them"),
+        ("up", "start the stack, to stay"),
+        ("clean", "remove what `up` has made"),
+    ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--api", default=None, metavar="URL", help="a live API in place of the sample API")
+        command.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="for one machine, or for many")
+        if name != "clean":
+            command.add_argument("--api", default=None, metavar="URL", help="a live API in place of the sample API")
         if name == "up":
             command.add_argument("--port", type=int, default=4200, help="of the Prefect server and its UI")
     commands.add_parser("down", help="end what `up` started")
@@ -58,9 +82,11 @@ def main() -> int:
     if arguments.command == "demo":
         from stack.demo import demo
 
-        return demo(arguments.api)
+        return demo(arguments.profile, arguments.api)
     if arguments.command == "up":
-        return up(arguments.api, arguments.port, FOLDER)
+        return up(arguments.profile, arguments.api, arguments.port, FOLDER)
+    if arguments.command == "clean":
+        return clean(arguments.profile, FOLDER)
     return down(FOLDER)
 
 

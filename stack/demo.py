@@ -3,10 +3,12 @@
 The imperative chaining runs all three sources, so at the end a question that needs all of them can be asked.
 """
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +23,9 @@ from flows import ledger
 from flows.events import Handoff
 from flows.landing import Batch, landed
 from flows.settings import Settings
-from stack.local import Stack, client, start_stack
+from stack.local import client, start_stack
 from stack.processes import StackError, free_port, stop_all, wait_until
+from stack.profiles import Stack, named
 
 SECONDS = 120.0
 """What one chaining may take before the demo gives up on it."""
@@ -82,7 +85,7 @@ class Outcome:
     faults: tuple[str, ...]
 
 
-def demo(api: str | None) -> int:
+def demo(profile: str, api: str | None) -> int:
     """Runs everything and prints it; 0 only if every number was as it must be."""
     folder = Path(tempfile.mkdtemp(prefix="baton-demo-"))
     kept = False
@@ -92,7 +95,9 @@ def demo(api: str | None) -> int:
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
     try:
-        stack = start_stack(folder, api=api, port=free_port(), schedules=False, say=say)
+        stack = start_stack(folder, profile=profile, api=api, port=free_port(), schedules=False, say=say)
+        # The demo looks at the landing and the warehouse as the workers do.
+        os.environ |= {n: value for n, value in stack.environment.items() if n.startswith(("BATON_", "AWS_"))}
         outcomes = [run_chaining(stack, chaining, say) for chaining in CHAININGS]
         counts = [count(stack, source) for source in MARTS]
         print(f"\n{table(outcomes)}\n\n{table_of_counts(counts)}\n\n{best_selling(stack)}\n")
@@ -108,8 +113,17 @@ def demo(api: str | None) -> int:
         return 1
     finally:
         stop_all(folder)
+        try:
+            named(profile).remove(folder)
+        except StackError as error:
+            print(f"nothing was cleaned up: {error}")
         if not kept:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def opened() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """A connection to the stack's warehouse, to read."""
+    return ledger.opened(Settings(), read_only=True)
 
 
 def run_chaining(stack: Stack, chaining: Chaining, say: Callable[[str], None]) -> Outcome:
@@ -152,7 +166,7 @@ def follow(stack: Stack, runs: Callable[[], Sequence[FlowRun]], say: Callable[[s
 
 def measure(stack: Stack, chaining: Chaining, batches: Collection[Batch], run: FlowRun, faults: list[str]) -> Outcome:
     """Reads the ledger's rows of the batches and holds them against everything else that is known of them."""
-    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
+    with opened() as warehouse:
         rows = [ledger_row(warehouse, batch) for batch in batches]
     extracts = [read_run(stack, row["extract_flow_run_id"]) for row in rows]
     started_by = who_started(stack, run)
@@ -215,7 +229,7 @@ class Counts:
 def count(stack: Stack, source: str) -> Counts:
     """Counts the records of the source's latest batch."""
     latest = max((batch for batch in landed(stack.landing) if batch.source == source), key=lambda batch: batch.batch_id)
-    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
+    with opened() as warehouse:
         row = ledger_row(warehouse, latest)
         ((in_base,),) = warehouse.execute(
             f"select count(*) from base.base_{source.replace('.', '__')} where _batch_id = ?", [latest.batch_id]
@@ -225,7 +239,7 @@ def count(stack: Stack, source: str) -> Counts:
 
 def faults_of_the_join(stack: Stack) -> list[str]:
     """Items that found no product or user, and carts whose items do not add up to the cart's own total."""
-    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=10), read_only=True) as warehouse:
+    with opened() as warehouse:
         ((items, joined),) = warehouse.sql(
             f"select (select count(*) from marts.fct_cart_items), (select count(*) {JOINED})"
         ).fetchall()
@@ -299,7 +313,7 @@ def table_of_counts(counts: Sequence[Counts]) -> str:
 
 def best_selling(stack: Stack) -> str:
     """A question that needs all three sources, asked as anybody would."""
-    with duckdb.connect(str(stack.warehouse), read_only=True) as warehouse:
+    with opened() as warehouse:
         answer = warehouse.sql(BEST_SELLING)
         rows = [tuple(answer.columns), *(tuple(str(value) for value in row) for row in answer.fetchall())]
     title = "fct_cart_items with dim_products and dim_users: the best-selling categories, and who buys them"

@@ -1,4 +1,4 @@
-"""The stack on one machine: which processes, with which settings, in which order.
+"""A stack on this machine, of either profile: which processes, with which settings, in which order.
 
 Everything it writes is under one folder: Prefect's home, logs, the landing, the warehouse, dbt's artifacts.
 """
@@ -6,12 +6,11 @@ Everything it writes is under one folder: Prefect's home, logs, the landing, the
 import json
 import os
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -20,46 +19,17 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
-from flows.settings import PROJECT
-from stack.processes import StackError, answers, free_port, running, start, start_prefect_server, stop_all
+from stack import processes
+from stack.processes import StackError, answers, free_port, running, start, stop_all
+from stack.profiles import PROFILES, SETTINGS, Profile, Say, Stack, named
 
 POOL = "baton"
 PREFORK = Path(__file__).parent / "prefork"
-SETTINGS = {
-    # The default of 10 s would be most of a hand-off's time.
-    "PREFECT_WORKER_QUERY_SECONDS": "0.4",
-    # The automation crash_runs_that_stop_beating frees the warehouse queue when a flow's process was killed.
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-    # Events can be read once they are in the database, which is after 5 s by default: the ledger says which event
-    # a batch came by, and a hand-off takes less.
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
-    # Two requests less at the start of each run: server and clients are of one installation, and on loopback.
-    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_CLI_PROMPT": "false",
-    "DO_NOT_TRACK": "1",
-}
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A stack that runs: its folder, its Prefect server and the environment that its processes have."""
-
-    folder: Path
-    prefect_api: str
-    environment: dict[str, str]
-
-    @property
-    def landing(self) -> Path:
-        return Path(self.environment["BATON_LANDING_ROOT"])
-
-    @property
-    def warehouse(self) -> Path:
-        return Path(self.environment["BATON_WAREHOUSE"])
-
-
-def start_stack(folder: Path, *, api: str | None, port: int, schedules: bool, say: Callable[[str], None]) -> Stack:
+def start_stack(
+    folder: Path, *, api: str | None, port: int, schedules: bool, say: Say, profile: str = PROFILES[0]
+) -> Stack:
     """Starts everything and deploys into it; StackError, and nothing is left running, if some of it does not start.
 
     `api` is the URL of a live API; without one the sample API is started.
@@ -70,13 +40,13 @@ def start_stack(folder: Path, *, api: str | None, port: int, schedules: bool, sa
         raise StackError(f"another Prefect server answers on port {port}; end it, or choose another port (PORT=4300)")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _start(folder, api, port, schedules, say)
+        return _start(folder, named(profile), api, port, schedules, say)
     except BaseException:
         stop_all(folder)
         raise
 
 
-def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Callable[[str], None]) -> Stack:
+def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules: bool, say: Say) -> Stack:
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if api is None:
         # With schedules off the shop stays as it is today: what is checked must not change at midnight.
@@ -86,9 +56,6 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
         **inherited,
         **SETTINGS,
         "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "BATON_LANDING_ROOT": str(folder / "landing"),
-        "BATON_WAREHOUSE": str(folder / "warehouse.duckdb"),
         "BATON_API_URLS": json.dumps(json.loads(inherited.get("BATON_API_URLS", "{}")) | {"dummyjson": api}),
         "DBT_TARGET_PATH": str(folder / "dbt" / "target"),
         "DBT_LOG_PATH": str(folder / "dbt" / "logs"),
@@ -96,9 +63,7 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
         "TMPDIR": str(folder / "tmp"),
     }
     (folder / "tmp").mkdir(exist_ok=True)
-    start_prefect_server(folder, environment, port)
-    stack = Stack(folder, environment["PREFECT_API_URL"], environment)
-    say(f"Prefect server  {stack.prefect_api.removesuffix('/api')}")
+    stack = profile.start(folder, environment, port, say)
     start_prefork_engine(stack)
     make_work_pool(stack)
     run(stack, "prefect", "deploy", "--all")
@@ -110,8 +75,9 @@ def _start(folder: Path, api: str | None, port: int, schedules: bool, say: Calla
         for line in applied.splitlines():
             if line.startswith("skipped"):
                 say(line)
-    start_worker(stack)
-    say(f"worker          of the work pool {POOL}")
+    with ThreadPoolExecutor() as together:
+        list(together.map(partial(start_worker, stack), range(1, profile.workers + 1)))
+    say(f"workers         {profile.workers}, of the work pool {POOL}")
     return stack
 
 
@@ -124,16 +90,19 @@ def start_sample_api(folder: Path, environment: dict[str, str], day: date | None
     return url
 
 
-def start_worker(stack: Stack, name: str = "worker") -> None:
-    """Starts a process worker and waits until the server has heard from it."""
+def start_worker(stack: Stack, number: int = 1) -> None:
+    """Starts a process worker and waits until the server has heard from it; the workers share the servers evenly."""
+    workers = stack.profile.workers
+    name = "worker" if workers == 1 else f"worker-{number}"
+    server = stack.apis[(number - 1) * len(stack.apis) // workers]
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", name]
 
     def heard() -> bool:
         with client(stack) as api:
-            workers = api.read_workers_for_work_pool(POOL)
-        return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in workers)
+            found = api.read_workers_for_work_pool(POOL)
+        return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in found)
 
-    start(name, command, stack.folder, stack.environment, ready=heard)
+    start(name, command, stack.folder, {**stack.environment, "PREFECT_API_URL": server}, ready=heard)
 
 
 def start_prefork_engine(stack: Stack) -> None:
@@ -161,7 +130,7 @@ def engine_command(stack: Stack) -> list[str]:
 
 
 def make_work_pool(stack: Stack) -> None:
-    """The work pool and its two queues, unless they are there; one transform at a time, extracts side by side."""
+    """The work pool and its two queues, unless they are there; extracts are as many as want to run."""
     template = ProcessWorker.get_default_base_job_template()
     # With a command of its own a run pays one interpreter start; without one, Prefect starts a second to load the flow.
     template["variables"]["properties"]["command"]["default"] = shlex.join(engine_command(stack))
@@ -170,7 +139,7 @@ def make_work_pool(stack: Stack) -> None:
             api.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
         except ObjectAlreadyExists:
             api.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
-        for queue, limit in (("extract", None), ("warehouse", 1)):
+        for queue, limit in (("extract", None), ("warehouse", stack.profile.transforms)):
             with suppress(ObjectAlreadyExists):
                 api.create_work_queue(name=queue, work_pool_name=POOL, concurrency_limit=limit)
 
@@ -185,13 +154,9 @@ def pause_schedules(stack: Stack) -> None:
 
 def client(stack: Stack) -> SyncPrefectClient:
     """A client of this stack's server, whatever server the environment of this process names."""
-    return SyncPrefectClient(stack.prefect_api)
+    return SyncPrefectClient(stack.prefect_api, auth_string=stack.environment.get("PREFECT_API_AUTH_STRING"))
 
 
 def run(stack: Stack, module: str, *arguments: str) -> str:
     """The output of a command-line module, run to its end in the stack's environment; StackError if it fails."""
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=PROJECT, env=stack.environment, capture_output=True, text=True)
-    if done.returncode:
-        raise StackError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return processes.run(stack.environment, module, *arguments)

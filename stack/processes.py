@@ -17,6 +17,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from flows.settings import PROJECT
+
 
 class StackError(Exception):
     """Something of the stack did not start, or something of it already runs; the message says what to do."""
@@ -123,6 +125,15 @@ def stop_all(folder: Path) -> list[str]:
     return names
 
 
+def run(environment: Mapping[str, str], module: str, *arguments: str) -> str:
+    """The output of a command-line module, run to its end in the project's folder; StackError if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=PROJECT, env=dict(environment), capture_output=True, text=True)
+    if done.returncode:
+        raise StackError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
 @contextlib.contextmanager
 def prefect_server(folder: Path, environment: Mapping[str, str] | None = None, port: int = 0) -> Iterator[str]:
     """A real Prefect server with its own home under the folder, for as long as the block runs; yields its API URL."""
@@ -166,9 +177,15 @@ def _started(pid: int) -> str:
 
 
 def _group_lives(pid: int) -> bool:
+    """Whether anybody of the group still runs; the dead whom nobody has reaped yet do not count."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    return _signal(pid, 0)
+    if not _signal(pid, 0):
+        return False
+    members = subprocess.run(
+        ["ps", "-A", "-o", "pgid=", "-o", "stat="], capture_output=True, text=True
+    ).stdout.splitlines()
+    return any(group == str(pid) and not state.startswith("Z") for group, state in map(str.split, members))
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -50,7 +50,7 @@ def postgres() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> str:
+def redis_server() -> str:
     """The URL of a Redis."""
     try:
         with redis.Redis.from_url(REDIS) as client:

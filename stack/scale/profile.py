@@ -1,0 +1,126 @@
+"""Which processes the scale profile has, on which databases, with which settings.
+
+Two API servers without background services, one services process, and what they and the flows stand on: databases of
+its own in a Postgres and a Redis that are given, an object store that is given or started here. The workers are spread
+over the two servers, so nothing has to balance.
+"""
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from stack import env_files, processes
+from stack.object_store import start_object_store
+from stack.processes import StackError, answers, free_port
+from stack.profiles import Profile, Say, Stack
+from stack.scale import stores
+
+HERE = Path(__file__).parent
+DEFAULTS = {
+    "BATON_POSTGRES_URL": "postgresql://root@127.0.0.1:5432/postgres",
+    "BATON_REDIS_URL": "redis://127.0.0.1:6379/0",
+}
+"""Where Postgres and Redis are, as somebody who may make databases; for this module only, never for a flow."""
+OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+
+
+def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> Stack:
+    """Makes or finds the databases, migrates, and starts the servers and the services process.
+
+    Two files stay in the folder, for their owner's eyes only: `stack.env`, what workers and tools are told, and
+    `server.env`, what the servers are told and where the databases are.
+    """
+    kept = env_files.read(folder / "server.env")
+    postgres, redis = (environment.get(name) or kept.get(name) or default for name, default in DEFAULTS.items())
+    owner = stores.stack_id(folder)
+    databases = database_names(owner)
+    stores.make_databases(postgres, databases)
+    say(f"Postgres        {stores.without_password(postgres)}: {', '.join(databases)}")
+    redis = stores.claim_redis(redis, owner)
+    say(f"Redis           {stores.without_password(redis)}")
+
+    ports = (port, free_port())
+    apis = tuple(f"http://127.0.0.1:{port}/api" for port in ports)
+    values = {
+        "PREFECT_API_URL": apis[0],
+        "PREFECT_API_AUTH_STRING": kept.get("PREFECT_SERVER_API_AUTH_STRING") or f"baton:{secrets.token_urlsafe(24)}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": stores.for_prefect(stores.with_path(postgres, databases[0])),
+        "PREFECT_REDIS_MESSAGING_URL": redis,
+        "BATON_LAKE_CATALOG": stores.with_path(postgres, databases[1]),
+        **object_store(folder, environment),
+    }
+    say(f"object store    {values['BATON_LANDING_ROOT']} and {values['BATON_LAKE_DATA']}")
+    for_servers = env_files.read_template(HERE / "server.env", values)
+    for_clients = env_files.read_template(HERE / "client.env", values)
+    env_files.write(folder / "server.env", {"BATON_POSTGRES_URL": postgres, "BATON_REDIS_URL": redis, **for_servers})
+    env_files.write(folder / "stack.env", for_clients)
+    inherited = {name: value for name, value in environment.items() if name not in DEFAULTS}
+    stack = Stack(folder, SCALE, apis, {**inherited, **for_clients})
+
+    processes.run(server_environment(stack), "prefect", "server", "database", "upgrade", "-y")
+    for number, api in enumerate(apis, 1):
+        start_api_server(stack, number)
+        say(f"Prefect server  {api.removesuffix('/api')}")
+    start_services(stack)
+    say("services        of Prefect: triggers, actions, scheduler and others")
+    return stack
+
+
+def start_api_server(stack: Stack, number: int) -> None:
+    """Starts one of the API servers, without background services."""
+    api = stack.apis[number - 1]
+    port = api.rpartition(":")[2].removesuffix("/api")
+    options = ["--no-services", "--host", "127.0.0.1", "--port", port]
+    command = [sys.executable, "-m", "prefect", "server", "start", *options]
+    environment = {**server_environment(stack), "PREFECT_API_URL": api}
+    processes.start(f"server-{number}", command, stack.folder, environment, ready=lambda: answers(f"{api}/health"))
+
+
+def start_services(stack: Stack) -> None:
+    """Starts the services process and waits until its triggers read events."""
+    environment = server_environment(stack)
+    redis = environment["PREFECT_REDIS_MESSAGING_URL"]
+    command = [sys.executable, "-m", "prefect", "server", "services", "start"]
+    processes.start("services", command, stack.folder, environment, ready=lambda: stores.services_run(redis))
+
+
+def server_environment(stack: Stack) -> dict[str, str]:
+    """What the servers and the services process are told; nothing of the data, which is not theirs."""
+    neutral = {name: value for name, value in stack.environment.items() if not name.startswith(("BATON_", "AWS_"))}
+    own = {n: v for n, v in env_files.read(stack.folder / "server.env").items() if n not in DEFAULTS}
+    return {**neutral, **own}
+
+
+def object_store(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Where landing and lake are, and how to get in: what was given, else an object store that is started here."""
+    if not environment.get("BATON_LANDING_ROOT"):
+        return {
+            "BATON_LANDING_ROOT": "s3://baton/landing",
+            "BATON_LAKE_DATA": "s3://baton/lake",
+            # The store that is started here is on loopback and lets everybody in.
+            **dict(
+                zip(OBJECT_STORE, (start_object_store(folder, environment), "baton", "baton", "us-east-1"), strict=True)
+            ),
+        }
+    if not environment.get("BATON_LAKE_DATA"):
+        raise StackError("BATON_LANDING_ROOT was given; say in BATON_LAKE_DATA, too, where the lake's data go")
+    return {name: environment.get(name, "") for name in ("BATON_LANDING_ROOT", "BATON_LAKE_DATA", *OBJECT_STORE)}
+
+
+def remove(folder: Path) -> list[str]:
+    """Drops the stack's databases and empties its Redis database; what a given object store holds stays."""
+    kept = env_files.read(folder / "server.env")
+    postgres, redis = (os.environ.get(name) or kept.get(name) or default for name, default in DEFAULTS.items())
+    owner = stores.stack_id(folder)
+    return stores.drop_databases(postgres, database_names(owner)) + stores.release_redis(redis, owner)
+
+
+def database_names(owner: str) -> tuple[str, str]:
+    """Prefect's database and the lake's catalog."""
+    return f"baton_{owner}_prefect", f"baton_{owner}_lake"
+
+
+# Two workers a server. As many transforms as workers: on the lake, different sources are built side by side.
+SCALE = Profile(workers=4, transforms=4, start=start, remove=remove)

@@ -1,0 +1,139 @@
+"""The scale profile on real processes: who listens where, who is let in, who is told what, and what is left behind."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from stack import __main__ as command
+from stack import env_files, local, processes
+from stack.profiles import Stack
+from stack.scale import stores
+from tests.scale.test_stores import databases_of
+
+PROCESSES = {"server-1", "server-2", "services", "worker-1", "worker-2", "worker-3", "worker-4", "sample-api"}
+
+
+def start(folder: Path) -> Stack:
+    port = processes.free_port()
+    return local.start_stack(folder, profile="scale", api=None, port=port, schedules=False, say=print)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, postgres: str, redis_server: str) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("scale")
+    try:
+        yield start(folder)
+    finally:
+        assert command.clean("scale", folder) == 0
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def addresses_listened_on(pid: int) -> set[str]:
+    """The local addresses, as the kernel writes them, of the sockets that a process listens on."""
+    open_files = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local_address, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in open_files:
+                found.add(local_address.split(":")[0])
+    return found
+
+
+def test_it_has_two_servers_one_services_process_and_four_workers(stack: Stack) -> None:
+    assert processes.running(stack.folder).keys() >= PROCESSES
+    with local.client(stack) as api:
+        workers = api.read_workers_for_work_pool(local.POOL)
+        queues = {queue.name: queue.concurrency_limit for queue in api.read_work_queues(work_pool_name=local.POOL)}
+    assert {worker.name for worker in workers} == {f"worker-{number}" for number in (1, 2, 3, 4)}
+    assert (queues["extract"], queues["warehouse"]) == (None, 4)
+
+
+def test_the_workers_are_spread_over_the_servers(stack: Stack) -> None:
+    pids = processes.running(stack.folder)
+    servers = [environment_of(pids[f"worker-{number}"])["PREFECT_API_URL"] for number in (1, 2, 3, 4)]
+    first, second = stack.apis
+    assert servers == [first, first, second, second]
+
+
+def test_nobody_is_let_in_without_the_auth_string(stack: Stack) -> None:
+    user, _, password = stack.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    for api in stack.apis:
+        statuses = [
+            httpx.post(f"{api}/flows/filter", json={}, auth=auth).status_code
+            for auth in (None, (user, "wrong"), (user, password))
+        ]
+        assert statuses == [401, 401, 200]
+
+
+def test_everything_listens_on_loopback_only(stack: Stack) -> None:
+    listening = {name: addresses_listened_on(pid) for name, pid in processes.running(stack.folder).items()}
+    assert all(listening[name] for name in ("server-1", "server-2", "sample-api"))
+    loopback = {"0100007F", "00000000000000000000000001000000"}
+    assert {name: addresses - loopback for name, addresses in listening.items() if addresses - loopback} == {}
+
+
+def test_the_servers_say_that_nothing_of_theirs_is_in_memory(stack: Stack) -> None:
+    for api in stack.apis:
+        auth = tuple(stack.environment["PREFECT_API_AUTH_STRING"].split(":"))
+        server = httpx.get(f"{api}/admin/settings", auth=auth).json()["server"]
+        assert server["events"]["messaging_broker"] == "prefect_redis.messaging"
+        assert server["events"]["messaging_cache"] == "prefect_redis.messaging"
+        assert server["events"]["causal_ordering"] == "prefect_redis.ordering"
+        assert server["concurrency"]["lease_storage"] == "prefect_redis.lease_storage"
+        assert server["docket"]["url"].startswith("redis://")
+        assert server["database"]["migrate_on_start"] is False
+
+
+def test_servers_and_flows_are_told_nothing_that_is_not_theirs(stack: Stack) -> None:
+    pids = processes.running(stack.folder)
+    for name in ("server-1", "server-2", "services"):
+        assert [key for key in environment_of(pids[name]) if key.startswith(("BATON_", "AWS_"))] == []
+    for name in ("worker-1", "worker-4", "prefork-engine"):
+        told = environment_of(pids[name])
+        assert told["BATON_TARGET"] == "lake"
+        assert [key for key in told if key.startswith(("PREFECT_SERVER_DATABASE", "PREFECT_SERVER_API_AUTH"))] == []
+        assert told.keys().isdisjoint({"BATON_POSTGRES_URL", "BATON_REDIS_URL", "PREFECT_REDIS_MESSAGING_URL"})
+
+
+def test_no_secret_is_in_a_log_or_in_a_command_line(stack: Stack) -> None:
+    secrets = [stack.environment[name] for name in ("PREFECT_API_AUTH_STRING", "AWS_SECRET_ACCESS_KEY")]
+    secrets[0] = secrets[0].partition(":")[2]
+    # The object store on loopback lets everybody in; its key is a word that is everywhere.
+    for log in stack.folder.glob("*.log"):
+        assert secrets[0] not in log.read_text(errors="replace"), log
+    for pid in processes.running(stack.folder).values():
+        assert secrets[0] not in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_a_stack_that_is_started_again_has_what_it_had_and_a_clean_one_has_nothing(
+    stack: Stack, postgres: str, redis_server: str
+) -> None:
+    folder, owner = stack.folder, stores.stack_id(stack.folder)
+    with local.client(stack) as api:
+        before = {deployment.id for deployment in api.read_deployments()}
+    kept = env_files.read(folder / "server.env")
+    assert command.down(folder) == 0
+    assert processes.running(folder) == {}
+    assert len(databases_of(postgres, f"baton_{owner}_%")) == 2
+
+    again = start(folder)
+    with local.client(again) as api:
+        assert {deployment.id for deployment in api.read_deployments()} == before
+    for name in ("PREFECT_SERVER_API_AUTH_STRING", "BATON_REDIS_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        assert env_files.read(folder / "server.env")[name] == kept[name]
+
+    # `make clean` knows by itself which profile it was.
+    assert command.clean("one-machine", folder) == 0
+    assert databases_of(postgres, f"baton_{owner}_%") == set()
+    with redis.Redis.from_url(kept["BATON_REDIS_URL"]) as database:
+        assert database.dbsize() == 0
+    assert not folder.exists()
