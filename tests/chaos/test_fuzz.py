@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows import api, ledger, processing, transform
-from flows.landing import MANIFEST, RECORDS, Batch, BatchError
+from flows.landing import MANIFEST, RECORDS, Batch, BatchError, LandingError
 from flows.settings import Settings
 from stack.sample_api import SampleApi, server
 from tests.chaos import counts
@@ -205,7 +205,7 @@ def test_whatever_lies_in_the_landing_is_a_whole_batch_or_set_aside_by_name_and_
         with watched() as opened:
             try:
                 found = processing.find_pending(settings_, None)
-            except BatchError as error:  # A source's own folder is a link: nothing can be told of it.
+            except LandingError as error:  # A source's own folder is a link: nothing can be told of it.
                 assert "is a link" in str(error)
                 found = None
         away = [path for path in opened if path.startswith(str(outside.parent))]
