@@ -80,7 +80,8 @@ def remove(batch: Path | str) -> None:
     """Removes a batch; the manifest goes first, because without it there is no batch to any reader."""
     with _store(batch) as (store, folder):
         store.rm_file(f"{folder}/{MANIFEST}")
-        store.rm(folder, recursive=True)
+        for key in store.find(folder):
+            store.rm_file(key)
 
 
 def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
