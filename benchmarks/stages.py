@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import FlowRun  # noqa: E402
 from flows import ledger  # noqa: E402
 from flows.events import EXTRACT_FINISHED, event_id  # noqa: E402
 from flows.landing import landed  # noqa: E402
+from flows.settings import Settings  # noqa: E402
 from stack.processes import wait_until  # noqa: E402
 
 FOLDER = ROOT / "data"
@@ -154,7 +155,9 @@ def of_dbt(run: FlowRun) -> dict[str, datetime]:
 
 def of_ledger(batch_id: str) -> dict[str, datetime]:
     """When the ledger had the batch."""
-    with ledger.opened(FOLDER / "warehouse.duckdb", 30, read_only=True) as warehouse:
+    with ledger.opened(
+        Settings(warehouse=FOLDER / "warehouse.duckdb", warehouse_wait_seconds=30), read_only=True
+    ) as warehouse:
         row = warehouse.execute("select processed_at from ops.ledger where batch_id = ?", [batch_id]).fetchone()
     assert row is not None
     return {"ledger written": row[0]}

@@ -1,4 +1,4 @@
-"""`python -m flows quarantine | replay | prune`: what a person does with batches by hand."""
+"""`python -m flows quarantine | replay | prune | maintain`: what a person does with batches and the lake by hand."""
 
 import argparse
 import shutil
@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from flows import ledger
+from flows import lake, ledger, turns
 from flows.landing import BatchError, check_batch_id, landed
 from flows.settings import Settings, split_source
 
 
 def quarantine(settings: Settings) -> int:
     """Lists the batches that were set aside, each with the reason."""
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         rows = ledger.quarantined(connection)
     for source, batch_id, reason, at in rows:
         print(f"{at:%Y-%m-%d %H:%M} UTC  {source}  {batch_id}\n  {reason}")
@@ -25,7 +25,7 @@ def replay(settings: Settings, source: str, batch_id: str) -> int:
     """Makes a batch pending again; the next transform takes it."""
     split_source(source)
     check_batch_id(batch_id)
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         if not ledger.release(connection, (source, batch_id)):
             print(f"{source} {batch_id} is not set aside; `python -m flows quarantine` lists what is", file=sys.stderr)
             return 1
@@ -39,13 +39,13 @@ def prune(settings: Settings, days: float, dry_run: bool) -> int:
     A full refresh rebuilds from the landing, so it can only bring back what has not been pruned.
     """
     # A full refresh reads what would be removed here.
-    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
+    with turns.alone(settings):
         return remove(settings, datetime.now(UTC) - timedelta(days=days), dry_run)
 
 
 def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
     """Removes, and names, each batch that was extracted before the cutoff and that the ledger holds."""
-    processed = ledger.read(settings.warehouse, settings.warehouse_wait_seconds).processed
+    processed = ledger.read(settings).processed
     removed = 0
     for batch in landed(settings.landing_root):
         if batch.key not in processed:
@@ -66,6 +66,17 @@ def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
     return 0
 
 
+def maintain(settings: Settings, days: float) -> int:
+    """DuckLake's own upkeep: small files are put together, and what only old snapshots need is removed."""
+    if not settings.on_lake:
+        print("maintain: expected BATON_TARGET=lake; a DuckDB file needs no upkeep", file=sys.stderr)
+        return 2
+    with ledger.opened(settings) as connection:
+        lake.maintain(connection, days)
+    print(f"files merged, snapshots older than {days:g} days expired, their files removed")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0 done, 1 nothing of that name, 2 wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
@@ -77,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pruning = commands.add_parser("prune", help="remove old landed batches that the ledger holds")
     pruning.add_argument("--days", type=float, required=True, help="keep what was extracted within so many days")
     pruning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    maintaining = commands.add_parser("maintain", help="DuckLake only: merge small files, expire old snapshots")
+    maintaining.add_argument("--days", type=float, default=7.0, help="keep the snapshots of so many days")
     arguments = parser.parse_args(argv)
     settings = Settings()
     try:
@@ -84,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return quarantine(settings)
         if arguments.command == "replay":
             return replay(settings, arguments.source, arguments.batch_id)
+        if arguments.command == "maintain":
+            return maintain(settings, arguments.days)
         return prune(settings, arguments.days, arguments.dry_run)
     except (ValueError, ledger.WarehouseBusy) as error:
         print(error, file=sys.stderr)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.ledger import WarehouseBusy
+from flows import lake
+from flows.ledger import Conflict, WarehouseBusy
 from flows.settings import PROJECT, Settings
 
 DBT_PROJECT = PROJECT / "dbt"
@@ -80,6 +81,7 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
     from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings
 
     # profiles.yml and the base models read these; dbt changes the working directory, so relative ones would move.
+    os.environ["BATON_TARGET"] = settings.target
     os.environ["BATON_LANDING_ROOT"] = str(settings.landing_root.absolute())
     os.environ["BATON_WAREHOUSE"] = str(settings.warehouse.absolute())
     os.environ["DBT_DUCKDB_KEEP_OPEN"] = "True"
@@ -114,7 +116,9 @@ def _close_warehouse() -> None:
 
 
 def _failure(message: str) -> BuildFailed | WarehouseBusy:
-    """A file that somebody else held is no batch's fault, so it must not count as a failed build."""
+    """What somebody else held, or changed first, is no batch's fault, so it must not count as a failed build."""
+    if lake.is_conflict(message):
+        return Conflict(message)
     return WarehouseBusy(message) if "Could not set lock on file" in message else BuildFailed(message)
 
 

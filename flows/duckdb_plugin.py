@@ -16,5 +16,5 @@ class Plugin(BasePlugin):
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """So that `ops.ledger` means the lake's."""
-        if Settings().target == "lake":
+        if Settings().on_lake:
             cursor.execute(f"use {lake.NAME}")

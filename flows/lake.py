@@ -47,7 +47,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 def prepare(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Loads the extensions and makes the secrets that the settings ask for; nothing for one machine's folders."""
     places = [str(settings.landing_root)]
-    if settings.target == "lake":
+    if settings.on_lake:
         catalog, data = settings.lake
         places.append(data)
         load(connection, "postgres_scanner", "ducklake")
@@ -77,7 +77,7 @@ def s3_parts(endpoint: str | None) -> dict[str, str]:
 
 
 def postgres_parts(url: str) -> dict[str, str]:
-    """A postgresql:// URL in DuckDB's words. What else libpq should know (PGSSLMODE, …) it reads from the environment."""
+    """A postgresql:// URL in DuckDB's words. libpq reads PGSSLMODE and its like by itself."""
     parts = urlsplit(url)
     return {
         "host": parts.hostname or "127.0.0.1",
@@ -86,6 +86,18 @@ def postgres_parts(url: str) -> dict[str, str]:
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
     }
+
+
+def maintain(connection: duckdb.DuckDBPyConnection, days: float) -> None:
+    """Rows that are still in the catalog become files, small files larger ones, and old snapshots are forgotten.
+
+    Queries that began on a snapshot which is forgotten here fail, so give them the days that they may take.
+    """
+    before = f"now() - interval '{round(days * 86400)} seconds'"
+    connection.execute(f"call ducklake_flush_inlined_data('{NAME}')")
+    connection.execute(f"call ducklake_merge_adjacent_files('{NAME}')")
+    connection.execute(f"call ducklake_expire_snapshots('{NAME}', older_than => {before})")
+    connection.execute(f"call ducklake_cleanup_old_files('{NAME}', older_than => {before})")
 
 
 def make_secret(connection: duckdb.DuckDBPyConnection, name: str, kind: str, **parts: str) -> None:

@@ -7,16 +7,20 @@ one of them or still pending, whatever is killed when.
 
 import contextlib
 import fcntl
+import functools
+import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import duckdb
 
+from flows import lake
 from flows.landing import Batch
+from flows.settings import Settings
 
 Key = tuple[str, str]
 """Source and batch id."""
@@ -51,7 +55,42 @@ create table if not exists ops.failures (
 
 
 class WarehouseBusy(Exception):
-    """Another process holds the warehouse file; nothing was changed."""
+    """Another process is at work in the warehouse; nothing was changed, and what is pending stays so."""
+
+
+class Conflict(WarehouseBusy):
+    """Another process has changed the same in the lake, and was first; trying again is right."""
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+InTransaction = Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result]
+TRIES = 20
+
+
+def _transaction(function: InTransaction[Arguments, Result]) -> InTransaction[Arguments, Result]:
+    """All of the function or nothing of it; on the lake again, from the start, if another transaction was first."""
+
+    @functools.wraps(function)
+    def run(
+        connection: duckdb.DuckDBPyConnection, /, *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                connection.execute(TABLES)
+                connection.begin()
+                result = function(connection, *arguments, **options)
+                connection.commit()
+                return result
+            except BaseException as error:
+                with contextlib.suppress(duckdb.TransactionException):  # A failed commit has ended it already.
+                    connection.rollback()
+                if not (lake.is_conflict(error) and tries_left):
+                    raise
+                time.sleep(random.uniform(0.05, 0.5))
+        raise AssertionError("the last try returns or raises")
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -76,17 +115,26 @@ class Entry:
 
 
 @contextlib.contextmanager
-def opened(warehouse: Path, wait_seconds: float, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the warehouse file, which has one writing process at a time.
+def opened(settings: Settings, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the warehouse: to the lake, or to the file, which has one writing process at a time.
 
-    Waits for a process that holds the file, and raises WarehouseBusy, which names it, after `wait_seconds`.
+    Waits for a process that holds the file, and raises WarehouseBusy, which names it, after
+    `settings.warehouse_wait_seconds`.
     """
+    connection = lake.connect(settings) if settings.on_lake else _open_file(settings, read_only)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _open_file(settings: Settings, read_only: bool) -> duckdb.DuckDBPyConnection:
+    warehouse, wait_seconds = settings.warehouse, settings.warehouse_wait_seconds
     deadline = time.monotonic() + wait_seconds
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            connection = duckdb.connect(str(warehouse), read_only=read_only)
-            break
+            return duckdb.connect(str(warehouse), read_only=read_only)
         except duckdb.IOException as error:
             if "lock" not in str(error):
                 raise
@@ -96,19 +144,16 @@ def opened(warehouse: Path, wait_seconds: float, *, read_only: bool = False) -> 
                     f"set BATON_WAREHOUSE_WAIT_SECONDS higher. The batches stay pending. DuckDB says: {error}"
                 ) from error
             time.sleep(0.1)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 @contextlib.contextmanager
-def sole_writer(warehouse: Path, wait_seconds: float) -> Iterator[None]:
-    """For a whole transform, from reading the ledger to writing it: one at a time, whoever started it.
+def sole_writer(settings: Settings) -> Iterator[None]:
+    """For a whole transform of the file, from reading the ledger to writing it: one at a time, whoever started it.
 
     DuckDB's own lock does not do that: dbt lets go of the file between two nodes, so two builds would get in each
     other's way and both fail. The system drops this one, on a file beside the warehouse, when its process dies.
     """
+    warehouse, wait_seconds = settings.warehouse, settings.warehouse_wait_seconds
     deadline = time.monotonic() + wait_seconds
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     with warehouse.with_name(f"{warehouse.name}.lock").open("w") as lock:
@@ -135,8 +180,8 @@ class State:
     failures: dict[Key, int]
     """How many builds failed with the batch pending."""
     dbt_project: str | None
-    held: bool
-    """Whether a run that tried batches one by one was ended before it let go of the others."""
+    held: frozenset[str]
+    """Sources whose batches are held by a run that tried them one by one; it was ended before it let go of them."""
     untold: bool
     """Whether there is something of which the server has not been told."""
 
@@ -145,14 +190,14 @@ class State:
         return [batch for batch in landed if batch.key not in self.processed and batch.key not in self.quarantined]
 
 
-EMPTY = State(frozenset(), frozenset(), {}, None, False, False)
+EMPTY = State(frozenset(), frozenset(), {}, None, frozenset(), False)
 
 
-def read(warehouse: Path, wait_seconds: float) -> State:
+def read(settings: Settings) -> State:
     """The state of the ledger; of a warehouse that does not exist yet, the empty one."""
-    if not warehouse.exists():
+    if not settings.on_lake and not settings.warehouse.exists():
         return EMPTY
-    with opened(warehouse, wait_seconds, read_only=True) as connection:
+    with opened(settings, read_only=True) as connection:
         try:
             processed = connection.sql("select source, batch_id from ops.ledger").fetchall()
             quarantine = connection.sql("select source, batch_id, held from ops.quarantine").fetchall()
@@ -166,25 +211,31 @@ def read(warehouse: Path, wait_seconds: float) -> State:
         frozenset((source, batch_id) for source, batch_id, held in quarantine if not held),
         {(source, batch_id): count for source, batch_id, count in failures},
         project[0] if project else None,
-        any(held for *_, held in quarantine),
+        frozenset(source for source, _, held in quarantine if held),
         bool(finished or set_aside),
     )
 
 
+@_transaction
 def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
     """Enter processed batches, all or none. A batch that is there already stays as it was."""
-    with _transaction(connection):
-        _add_missing(connection, "ops.ledger", COLUMNS, [astuple(entry) for entry in entries])
-        connection.execute(
-            "delete from ops.failures where (source, batch_id) in (select (source, batch_id) from ops.ledger)"
-        )
+    _add_missing(connection, "ops.ledger", COLUMNS, [astuple(entry) for entry in entries])
+    if connection.execute("select type from duckdb_databases() where database_name = ?", [lake.NAME]).fetchone() == (
+        "ducklake",
+    ):
+        # Two transactions that append do not conflict on the lake; two that replace a table do.
+        for source in {entry.source for entry in entries}:
+            connection.execute(f"create or replace table ops.{source.replace('.', '__')}__turn as select now() as at")
+    connection.execute(
+        "delete from ops.failures where (source, batch_id) in (select (source, batch_id) from ops.ledger)"
+    )
 
 
+@_transaction
 def set_aside(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str], run_id: str | None = None) -> None:
     """Put batches into the quarantine, all or none: dbt leaves them out from now on. `run_id` is the transform's."""
     columns = {"source": "text", "batch_id": "text", "reason": "text", "transform_flow_run_id": "uuid"}
-    with _transaction(connection):
-        _add_missing(connection, "ops.quarantine", columns, [(*key, reason, run_id) for key, reason in reasons.items()])
+    _add_missing(connection, "ops.quarantine", columns, [(*key, reason, run_id) for key, reason in reasons.items()])
 
 
 Finished = tuple[str, UUID, dict[str, int]]
@@ -206,29 +257,33 @@ def untold(connection: duckdb.DuckDBPyConnection) -> tuple[list[Finished], list[
     return finished, quarantine
 
 
-def told(connection: duckdb.DuckDBPyConnection) -> None:
-    """The server has been told of everything."""
-    with _transaction(connection):
-        for table in ("ops.ledger", "ops.quarantine"):
-            connection.execute(f"update {table} set announced = true where not announced")
+@_transaction
+def told(connection: duckdb.DuckDBPyConnection, runs: Iterable[UUID]) -> None:
+    """The server has been told of all that these transform runs wrote."""
+    for table in ("ops.ledger", "ops.quarantine"):
+        connection.execute(
+            f"update {table} set announced = true where not announced and transform_flow_run_id in (select unnest(?))",
+            [list(runs)],
+        )
 
 
-def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key]) -> None:
-    """Keep exactly these batches out of the next build, without setting them aside for good."""
+@_transaction
+def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], sources: Iterable[str]) -> None:
+    """Keep exactly these batches of the sources out of the next build, without setting them aside for good."""
     columns = {"source": "text", "batch_id": "text", "reason": "text", "held": "boolean"}
     rows = [(*key, "held while others are tried one by one", True) for key in keys]
-    with _transaction(connection):
-        connection.execute("delete from ops.quarantine where held")
-        _add_missing(connection, "ops.quarantine", columns, rows)
+    connection.execute("delete from ops.quarantine where held and source in (select unnest(?))", [list(sources)])
+    _add_missing(connection, "ops.quarantine", columns, rows)
 
 
+@_transaction
 def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
     """Make a batch that was set aside pending again, its failures forgotten; False if it was not set aside."""
-    with _transaction(connection):
-        found = connection.execute(
-            "delete from ops.quarantine where source = ? and batch_id = ? and not held returning source", key
-        ).fetchall()
-        connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
+    found = connection.execute(
+        "select source from ops.quarantine where source = ? and batch_id = ? and not held", key
+    ).fetchall()
+    connection.execute("delete from ops.quarantine where source = ? and batch_id = ? and not held", key)
+    connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
     return bool(found)
 
 
@@ -241,13 +296,11 @@ def quarantined(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, s
     ).fetchall()
 
 
+@_transaction
 def note_failures(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], reason: str) -> None:
     """Remember that a build with these batches pending failed."""
-    with _transaction(connection):
-        for batch in batches:
-            connection.execute(
-                "insert into ops.failures (source, batch_id, reason) values (?, ?, ?)", [*batch.key, reason]
-            )
+    for batch in batches:
+        connection.execute("insert into ops.failures (source, batch_id, reason) values (?, ?, ?)", [*batch.key, reason])
 
 
 def base_rows(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[Key, int]:
@@ -279,15 +332,3 @@ def _add_missing(
         f"select new.* from (select {values}) new anti join {table} using (source, batch_id)",
         [[row[position] for row in rows] for position in range(len(columns))],
     )
-
-
-@contextlib.contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute(TABLES)
-    connection.begin()
-    try:
-        yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()

@@ -12,7 +12,7 @@ Set aside means a row in `ops.quarantine`, which the base models leave out, and 
 `python -m flows replay` makes such a batch pending again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -27,12 +27,15 @@ from flows.landing import Batch, BatchError, Manifest, landed
 from flows.settings import Settings
 
 FAILURES_BEFORE_ISOLATION = 3
+Sources = Collection[str] | None
+"""Names of the sources whose turn it is, so that no other may be touched; None is every source there is."""
 
 
 @dataclass(frozen=True)
 class Pending:
     """The work there is: whole batches with their manifests, and what is wrong with each damaged one."""
 
+    sources: Sources
     manifests: dict[Batch, Manifest]
     damaged: dict[Batch, str]
     state: ledger.State
@@ -49,25 +52,38 @@ class Outcome:
     set_aside: dict[Batch, str] = field(default_factory=dict)
     nodes: Sequence[build.Node] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.set_aside)
+
 
 class LandingPruned(Exception):
     """A full refresh would lose batches that the warehouse holds and the landing no longer does."""
 
 
-def find_pending(settings: Settings, full_refresh: bool = False) -> Pending:
-    """Every landed batch, of any source, that is in neither the ledger nor the quarantine, its file verified.
+def work(sources: Sources, settings: Settings, started_at: datetime, full_refresh: bool, done: Outcome) -> None:
+    """Takes everything that is pending of the sources into the marts, and adds what was done to the outcome."""
+    pending = find_pending(settings, sources, full_refresh)
+    if pending.state.untold:
+        announce(settings)
+    if pending or full_refresh:
+        process(pending, started_at, full_refresh, settings, done)
+        announce(settings)
+
+
+def find_pending(settings: Settings, sources: Sources, full_refresh: bool = False) -> Pending:
+    """Every landed batch of the sources that is in neither the ledger nor the quarantine, its file verified.
 
     Raises LandingPruned for a full refresh, which rebuilds from the landing, if the landing is not whole.
     """
-    state = ledger.read(settings.warehouse, settings.warehouse_wait_seconds)
-    batches = landed(settings.landing_root)
+    state = ledger.read(settings)
+    batches = [batch for batch in landed(settings.landing_root) if sources is None or batch.source in sources]
     if full_refresh and (lost := state.processed - {batch.key for batch in batches}):
         raise LandingPruned(
             f"full_refresh: {len(lost)} processed batches are no longer in the landing, the oldest is "
             f"{min(lost, key=lambda key: key[1])}; rebuilding would lose their rows. Restore them, or full-refresh "
             "single models with command='run' and select"
         )
-    pending = Pending({}, {}, state)
+    pending = Pending(sources, {}, {}, state)
     for batch in state.pending(batches):
         try:
             pending.manifests[batch] = batch.verify()
@@ -76,34 +92,32 @@ def find_pending(settings: Settings, full_refresh: bool = False) -> Pending:
     return pending
 
 
-def process(pending: Pending, started_at: datetime, full_refresh: bool, settings: Settings) -> Outcome:
+def process(pending: Pending, started_at: datetime, full_refresh: bool, settings: Settings, outcome: Outcome) -> None:
     """Takes the pending batches into the marts and the ledger.
 
     Raises build.BuildFailed, all batches still pending, if dbt fails or the warehouse lacks rows of a batch.
     """
     logger = get_run_logger()
     logger.info("pending: %s", ", ".join(f"{b.source} {b.batch_id}" for b in pending.manifests) or "nothing")
-    outcome = Outcome()
     if pending.damaged:
         set_aside(pending.damaged, outcome, settings)
-    if pending.state.held:
-        hold([], settings)
+    if held := [source for source in pending.state.held if pending.sources is None or source in pending.sources]:
+        hold([], held, settings)
     if any(pending.state.failures.get(batch.key, 0) >= FAILURES_BEFORE_ISOLATION for batch in pending.manifests):
         logger.warning(
             "%d failed builds with a batch that is still pending: trying the batches one by one",
             FAILURES_BEFORE_ISOLATION,
         )
-        isolate(pending.manifests, started_at, outcome, settings)
+        isolate(pending, started_at, outcome, settings)
     elif pending.manifests or full_refresh:
         try:
             everything = full_refresh or build.fingerprint() != pending.state.dbt_project
             arguments = processing_arguments(pending.manifests, everything, full_refresh)
             build_and_record(arguments, pending.manifests, started_at, outcome, settings)
         except build.BuildFailed as error:
-            with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+            with ledger.opened(settings) as connection:
                 ledger.note_failures(connection, pending.manifests, str(error))
             raise
-    return outcome
 
 
 def processing_arguments(batches: Iterable[Batch], everything: bool, full_refresh: bool = False) -> list[str]:
@@ -133,7 +147,7 @@ def build_and_record(
         ledger_entry(manifest, known.get(sent_event_id(manifest)), started_at, project)
         for manifest in manifests.values()
     ]
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         loaded = ledger.base_rows(connection, manifests)
         wrong = [
             f"{batch.records}: {loaded[batch.key]} rows in the warehouse, {manifest.rows} in the manifest"
@@ -146,21 +160,23 @@ def build_and_record(
     outcome.entries += entries
 
 
-def isolate(manifests: dict[Batch, Manifest], started_at: datetime, outcome: Outcome, settings: Settings) -> None:
+def isolate(pending: Pending, started_at: datetime, outcome: Outcome, settings: Settings) -> None:
     """Finds the batches that no build can take, by building with none of them and then with each alone.
 
     A second round tries again what failed in the first, because a batch may need what another one brought.
     Ends with a build without the batches set aside, so that no model stays as a failed build left it.
     """
-    suspects = dict(manifests)
+    suspects = dict(pending.manifests)
+    sources = {batch.source for batch in suspects}
+    without_suspects = processing_arguments(suspects, everything=pending.sources is None)
     reasons: dict[Batch, str] = {}
     try:
-        hold(suspects, settings)
-        build.invoke(processing_arguments([], everything=True), settings)
+        hold(suspects, sources, settings)
+        build.invoke(without_suspects, settings)
         for batch in [*suspects, *suspects]:
             if batch not in suspects:
                 continue
-            hold([other for other in suspects if other != batch], settings)
+            hold([other for other in suspects if other != batch], sources, settings)
             try:
                 alone = {batch: suspects[batch]}
                 build_and_record(processing_arguments(alone, everything=False), alone, started_at, outcome, settings)
@@ -168,15 +184,15 @@ def isolate(manifests: dict[Batch, Manifest], started_at: datetime, outcome: Out
             except build.BuildFailed as error:
                 reasons[batch] = str(error)
     finally:
-        hold([], settings)
+        hold([], sources, settings)
     if suspects:
         set_aside({batch: reasons[batch] for batch in suspects}, outcome, settings)
-        outcome.nodes = build.invoke(processing_arguments([], everything=True), settings)
+        outcome.nodes = build.invoke(without_suspects, settings)
 
 
 def set_aside(reasons: dict[Batch, str], outcome: Outcome, settings: Settings) -> None:
     """Into the quarantine with these, so that they stop nobody else."""
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         ledger.set_aside(connection, {batch.key: reason for batch, reason in reasons.items()}, flow_run.id)
     outcome.set_aside |= reasons
 
@@ -188,7 +204,7 @@ def announce(settings: Settings) -> None:
     `batch.quarantined` a batch. What was processed stays processed if the server does not answer, so that fails no run:
     the next transform tells it, with the same event ids.
     """
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
+    with ledger.opened(settings) as connection:
         finished, quarantine = ledger.untold(connection)
     told = [events.transform_finished(source, batches, run_id) for source, run_id, batches in finished]
     told += [events.batch_quarantined(*entry) for entry in quarantine]
@@ -199,14 +215,14 @@ def announce(settings: Settings) -> None:
     except httpx.HTTPError as error:
         get_run_logger().warning("%d events could not be sent; the next transform sends them: %r", len(told), error)
         return
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
-        ledger.told(connection)
+    with ledger.opened(settings) as connection:
+        ledger.told(connection, {run_id for _, run_id, *_ in finished} | {run_id for *_, run_id in quarantine})
 
 
-def hold(batches: Iterable[Batch], settings: Settings) -> None:
-    """Keep exactly these batches out of the next build; with none, also undoes what a killed run held."""
-    with ledger.opened(settings.warehouse, settings.warehouse_wait_seconds) as connection:
-        ledger.hold(connection, [batch.key for batch in batches])
+def hold(batches: Iterable[Batch], sources: Iterable[str], settings: Settings) -> None:
+    """Keep exactly these batches of the sources out of the next build; with none, undoes what a killed run held."""
+    with ledger.opened(settings) as connection:
+        ledger.hold(connection, [batch.key for batch in batches], sources)
 
 
 def sent_event_id(manifest: Manifest) -> UUID:

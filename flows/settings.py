@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     """Where the lake's Parquet files are: an s3:// URL, or a folder that all workers share."""
 
     @property
+    def on_lake(self) -> bool:
+        """Whether the warehouse is a DuckLake."""
+        return self.target == "lake"
+
+    @property
     def lake(self) -> tuple[str, str]:
         """The lake's catalog and data; ValueError if the target is `lake` and one of them was not given."""
         if self.lake_catalog is None or self.lake_data is None:

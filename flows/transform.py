@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from prefect import State, flow, get_run_logger
@@ -9,9 +10,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows import build, ledger
+from flows import build, processing, turns
 from flows.landing import BatchError, check_batch_id
-from flows.processing import Outcome, announce, find_pending, process
+from flows.processing import Outcome
 from flows.settings import Settings, split_source
 
 
@@ -37,16 +38,17 @@ def transform(
     started_at = datetime.now(UTC)
     log_reason(source, batch_id, event_id)
     settings = Settings()
-    with ledger.sole_writer(settings.warehouse, settings.warehouse_wait_seconds):
-        if command != "build" or select is not None:
+    if command != "build" or select is not None:
+        with turns.alone(settings):
             return run_dbt(build.arguments(command, select, full_refresh), settings)
-        pending = find_pending(settings, full_refresh)
-        if pending.state.untold:
-            announce(settings)
-        if not pending and not full_refresh:
-            return Completed(name="NothingToDo", message=f"every batch under {settings.landing_root} is in the ledger")
-        outcome = process(pending, started_at, full_refresh, settings)
-        announce(settings)
+    outcome = Outcome()
+    work = partial(processing.work, settings=settings, started_at=started_at, full_refresh=full_refresh, done=outcome)
+    try:
+        turns.take(settings, work, everything=full_refresh, wait=event_id is None)
+    except turns.LeftToAnother as reason:
+        return Completed(name="LeftToAnother", message=str(reason))
+    if not outcome and not full_refresh:
+        return Completed(name="NothingToDo", message=f"every batch under {settings.landing_root} is in the ledger")
     report(outcome, event_id)
     if outcome.set_aside:
         raise BatchError("set aside, everything else was processed:\n" + "\n".join(outcome.set_aside.values()))

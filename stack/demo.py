@@ -3,6 +3,7 @@
 The imperative chaining runs all three sources, so at the end a question that needs all of them can be asked.
 """
 
+import os
 import shutil
 import tempfile
 import time
@@ -94,6 +95,8 @@ def demo(profile: str, api: str | None) -> int:
 
     try:
         stack = start_stack(folder, profile=profile, api=api, port=free_port(), schedules=False, say=say)
+        # The key of the object store, for what this process itself reads there.
+        os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("AWS_")}
         outcomes = [run_chaining(stack, chaining, say) for chaining in CHAININGS]
         counts = [count(stack, source) for source in MARTS]
         print(f"\n{table(outcomes)}\n\n{table_of_counts(counts)}\n\n{best_selling(stack)}\n")
@@ -119,7 +122,7 @@ def demo(profile: str, api: str | None) -> int:
 
 def warehouse_of(stack: Stack) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """A connection to the stack's warehouse, to read."""
-    return ledger.opened(stack.warehouse, 10, read_only=True)
+    return ledger.opened(stack.settings, read_only=True)
 
 
 def run_chaining(stack: Stack, chaining: Chaining, say: Callable[[str], None]) -> Outcome:

@@ -16,6 +16,7 @@ from benchmarks.handoff.run import LONGEST, turn
 from benchmarks.handoff.running import Running
 from flows import api, events, ledger
 from flows.landing import Batch, Manifest, new_batch_id, writing
+from flows.settings import Settings
 from stack.processes import wait_until
 
 SIZE = 50
@@ -53,7 +54,9 @@ def ours(running: Running, base_url: str) -> dict[str, Any]:
             every=2,
         )
         ended = max(run.end_time.timestamp() for run in runs())
-        with ledger.opened(Path(ready["warehouse"]), 30, read_only=True) as warehouse:
+        with ledger.opened(
+            Settings(warehouse=Path(ready["warehouse"]), warehouse_wait_seconds=30), read_only=True
+        ) as warehouse:
             rows = warehouse.execute(
                 "select transform_flow_run_id, max(processed_at), count(*) from ops.ledger "
                 "where batch_id in (select unnest(?)) group by 1",

@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from benchmarks.handoff import prefect_api
 from flows import events, ledger
 from flows.landing import landed
+from flows.settings import Settings
 from stack.local import start_stack
 from stack.processes import free_port, wait_until
 
@@ -46,7 +47,9 @@ def hand_off(ready: dict[str, Any], folder: Path, variant: str, seconds: float) 
     (batch,) = set(landed(Path(ready["landing"]))) - known
     run = prefect_api.newest_run(ready["api"], "transform", began)
     assert run is not None
-    with ledger.opened(Path(ready["warehouse"]), seconds, read_only=True) as warehouse:
+    with ledger.opened(
+        Settings(warehouse=Path(ready["warehouse"]), warehouse_wait_seconds=seconds), read_only=True
+    ) as warehouse:
         row = warehouse.execute(
             "select started_at, processed_at, transform_flow_run_id from ops.ledger where batch_id = ?",
             [batch.batch_id],

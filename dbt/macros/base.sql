@@ -36,6 +36,7 @@ from
         [{{ quoted_files(folder, wanted, 'manifest.json') }}],
         columns = {batch_id: 'text', extracted_at: 'timestamptz', rows: 'bigint'}
     )
+    {{- still_missing('batch_id') }}
     {%- else %}
 from (select null::text as batch_id, null::timestamptz as extracted_at, null::bigint as rows)
 where false
@@ -84,6 +85,7 @@ select
 from records
 inner join {{ manifests }} as manifests
     on records.batch_id = manifests._batch_id
+{{- still_missing('records.batch_id') }}
 {%- endmacro %}
 
 
@@ -167,6 +169,7 @@ left join structures
 
 {#- A batch that was set aside after it had been loaded leaves the base layer, and with it every mart. -#}
 {% macro forget_quarantined(source_name) -%}
+    {{ conflict_with_others() }}
     {%- if is_incremental() and quarantine_exists() -%}
         delete from {{ this }}
         where _batch_id in (select batch_id from ops.quarantine where source = '{{ source_name }}')
@@ -175,6 +178,7 @@ left join structures
 
 
 {% macro forget_batches_without_manifest(manifests) -%}
+    {{ conflict_with_others() }}
     {%- if is_incremental() -%}
         delete from {{ this }}
         where _batch_id in (

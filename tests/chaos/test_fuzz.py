@@ -204,7 +204,7 @@ def test_whatever_lies_in_the_landing_is_a_whole_batch_or_set_aside_by_name_and_
         settings_ = Settings(landing_root=root, warehouse=Path(folder, "warehouse.duckdb"))
         with watched() as opened:
             try:
-                found = processing.find_pending(settings_)
+                found = processing.find_pending(settings_, None)
             except BatchError as error:  # A source's own folder is a link: nothing can be told of it.
                 assert "is a link" in str(error)
                 found = None
@@ -353,7 +353,7 @@ def test_the_ledger_has_each_batch_once_and_survives_any_order_of_operations(mad
     with tempfile.TemporaryDirectory() as folder:
         warehouse = Path(folder, "warehouse.duckdb")
         recorded: set[str] = set()
-        with ledger.opened(warehouse, 5) as connection:
+        with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=5)) as connection:
             for what, numbers in made:
                 ids = list(dict.fromkeys(f"20261124T120000Z-{number:012x}" for number in numbers))
                 keys = [("dummyjson.products", batch_id) for batch_id in ids]
@@ -363,13 +363,13 @@ def test_the_ledger_has_each_batch_once_and_survives_any_order_of_operations(mad
                 elif what == "set aside":
                     ledger.set_aside(connection, dict.fromkeys(keys, 'it\'s "bad"; drop table'))
                 elif what == "hold":
-                    ledger.hold(connection, keys)
+                    ledger.hold(connection, keys, {source for source, _ in keys})
                 elif what == "failure":
                     ledger.note_failures(connection, [Batch(Path(folder), *key) for key in keys], "why")
                 else:
                     for key in keys:
                         ledger.release(connection, key)
-        state = ledger.read(warehouse, 5)
+        state = ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=5))
         assert {batch_id for _, batch_id in state.processed} == recorded
         if recorded:
             with counts.copy_of(warehouse) as connection:

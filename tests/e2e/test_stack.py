@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows import ledger
 from flows.landing import Batch, landed
-from flows.settings import PROJECT
+from flows.settings import PROJECT, Settings
 from stack import demo, local, processes
 
 SECONDS = 120.0
@@ -85,7 +85,7 @@ def test_carts_and_users_take_the_same_way_through_the_same_automation(stack: lo
     assert [run.state for run in new if run.state is None or not run.state.is_completed()] == []
     assert {run.parameters["source"] for run in new} == {"dummyjson.carts", "dummyjson.users"}
     assert {demo.who_started(stack, run) for run in new} == {"automation transform_when_extract_finishes"}
-    with ledger.opened(stack.warehouse, 30, read_only=True) as warehouse:
+    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
         rows = warehouse.sql("select source, handoff, rows from ops.ledger order by all").fetchall()
     assert rows[:1] + rows[-1:] == [("dummyjson.carts", "event", 50), ("dummyjson.users", "event", 208)]
     assert [demo.count(stack, source).faults() for source in demo.MARTS] == [[], [], []]
@@ -154,7 +154,7 @@ def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_t
     (run,) = ended(again, "transform", known)
     assert run.state is not None
     assert run.state.is_completed()
-    with ledger.opened(again.warehouse, 30, read_only=True) as warehouse:
+    with ledger.opened(Settings(warehouse=again.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
         (processed,) = warehouse.sql("select list(batch_id) from ops.ledger").fetchall()[0]
     assert {batch.batch_id for batch in landed(again.landing)} == set(processed)
     assert len(processed) == len(before) + 1

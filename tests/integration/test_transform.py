@@ -17,6 +17,7 @@ from flows.__main__ import main as flows_command
 from flows.extract import extract
 from flows.landing import MANIFEST, Batch, landed
 from flows.processing import FAILURES_BEFORE_ISOLATION
+from flows.settings import Settings
 from flows.transform import transform
 from stack.processes import wait_until
 from tests.room import Room
@@ -233,7 +234,12 @@ def test_a_failing_dbt_test_fails_the_run_and_leaves_ledger_and_batch_as_they_we
     assert state.is_failed()
     assert "price" in str(state.message)
     assert recorded(room) == [good.batch_id]
-    assert [batch.batch_id for batch in ledger.read(room.warehouse, 1).pending(landed(room.landing))] == [bad.batch_id]
+    assert [
+        batch.batch_id
+        for batch in ledger.read(Settings(warehouse=room.warehouse, warehouse_wait_seconds=1)).pending(
+            landed(room.landing)
+        )
+    ] == [bad.batch_id]
 
 
 def test_a_batch_that_fails_every_build_is_found_and_set_aside_and_the_others_go_on(room: Room) -> None:

@@ -1,43 +1,96 @@
-"""A Postgres and a Redis that somebody else runs; without them these tests are skipped, and in CI they fail."""
+"""Postgres and Redis, where they answer. In CI (`CI=1`) they have to: a skipped test fails there."""
 
 import asyncio
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
 import redis
 
+from tests.scale.lake_room import LakeRoom
+
 POSTGRES = os.environ.get("BATON_POSTGRES_URL", "postgresql://root@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("BATON_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 
+def absent(what: str, error: Exception) -> None:
+    """Skips the test, or fails it in CI."""
+    message = f"{what} does not answer ({error}); tests/scale wants Postgres and Redis on their standard local ports"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def execute(statement: str, url: str = POSTGRES) -> list[asyncpg.Record]:
+    """One statement in Postgres, outside of any transaction."""
+
+    async def run() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url, timeout=5)
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
 @pytest.fixture(scope="session")
 def postgres() -> str:
-    """The URL of a Postgres in which tests may make databases."""
-
-    async def ask() -> None:
-        await (await asyncpg.connect(POSTGRES, timeout=5)).close()
-
+    """The URL of a Postgres in which databases may be made."""
     try:
-        asyncio.run(ask())
+        execute("select 1")
     except (OSError, asyncpg.PostgresError) as error:
-        missing(f"Postgres (BATON_POSTGRES_URL) does not answer: {error}")
+        absent("Postgres", error)
     return POSTGRES
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> str:
-    """The URL of a Redis in which tests may take empty databases."""
+def redis_url() -> str:
+    """The URL of a Redis."""
     try:
-        with redis.Redis.from_url(REDIS, socket_timeout=5) as client:
+        with redis.Redis.from_url(REDIS) as client:
             client.ping()
     except redis.RedisError as error:
-        missing(f"Redis (BATON_REDIS_URL) does not answer: {error}")
+        absent("Redis", error)
     return REDIS
 
 
-def missing(reason: str) -> None:
-    """Skips, with one line; in CI nothing of this may be missing."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+@contextmanager
+def catalog(postgres: str) -> Iterator[str]:
+    """The URL of a new and empty database, gone after the block."""
+    name = f"baton_{uuid.uuid4().hex[:8]}_lake"
+    execute(f'create database "{name}"')
+    try:
+        yield postgres.rpartition("/")[0] + f"/{name}"
+    finally:
+        execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def lake_room(
+    server: str,
+    postgres: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LakeRoom]:
+    """An empty landing and an empty lake, for flows that run in the test's process or in one that it starts."""
+    with catalog(postgres) as url:
+        made = LakeRoom(tmp_path / "landing", tmp_path / "warehouse.duckdb", monkeypatch)
+        for name, value in {
+            "BATON_LANDING_ROOT": tmp_path / "landing",
+            "BATON_EXPORTS": tmp_path,
+            "BATON_TARGET": "lake",
+            "BATON_LAKE_CATALOG": url,
+            "BATON_LAKE_DATA": tmp_path / "lake",
+            "DBT_TARGET": "lake",
+            "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-lake",
+            "DBT_LOG_PATH": tmp_path / "dbt-logs",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
+        }.items():
+            monkeypatch.setenv(name, str(value))
+        yield made

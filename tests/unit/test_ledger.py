@@ -11,6 +11,7 @@ import pytest
 
 from flows import ledger
 from flows.landing import Batch
+from flows.settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 ONE, TWO = "20261124T120000Z-000000000001", "20261124T120000Z-000000000002"
@@ -34,14 +35,14 @@ def entry(batch_id: str, rows: int = 194) -> ledger.Entry:
 
 def test_a_warehouse_that_does_not_exist_has_an_empty_ledger_and_is_not_made_by_reading(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
-    assert ledger.read(warehouse, 0) == ledger.EMPTY
+    assert ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) == ledger.EMPTY
     assert not warehouse.exists()
 
 
 def test_a_warehouse_without_our_tables_has_an_empty_ledger(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
     duckdb.connect(str(warehouse)).close()
-    assert ledger.read(warehouse, 0) == ledger.EMPTY
+    assert ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) == ledger.EMPTY
 
 
 def test_recorded_and_quarantined_batches_are_settled_and_the_rest_is_pending(tmp_path: Path) -> None:
@@ -49,17 +50,17 @@ def test_recorded_and_quarantined_batches_are_settled_and_the_rest_is_pending(tm
     batches = [
         Batch(tmp_path, "dummyjson.products", batch_id) for batch_id in (ONE, TWO, "20261124T120000Z-000000000003")
     ]
-    with ledger.opened(warehouse, 0) as connection:
+    with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) as connection:
         ledger.record(connection, [entry(ONE)])
         ledger.set_aside(connection, {("dummyjson.products", TWO): "damaged"})
-    state = ledger.read(warehouse, 0)
+    state = ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=0))
     assert state.pending(batches) == batches[2:]
     assert state.dbt_project == "abc"
 
 
 def test_a_batch_is_recorded_once(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
-    with ledger.opened(warehouse, 0) as connection:
+    with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) as connection:
         ledger.record(connection, [entry(ONE, rows=194)])
         ledger.record(connection, [entry(ONE, rows=7), entry(TWO)])
         rows = connection.sql("select batch_id, rows from ops.ledger order by all").fetchall()
@@ -68,7 +69,7 @@ def test_a_batch_is_recorded_once(tmp_path: Path) -> None:
 
 def test_a_record_that_fails_leaves_no_part_of_itself(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
-    with ledger.opened(warehouse, 0) as connection:
+    with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) as connection:
         ledger.record(connection, [entry(ONE)])
         with pytest.raises(duckdb.Error):
             ledger.record(connection, [entry(TWO), entry("20261124T120000Z-000000000003", rows="many")])  # type: ignore[arg-type]
@@ -78,13 +79,15 @@ def test_a_record_that_fails_leaves_no_part_of_itself(tmp_path: Path) -> None:
 def test_failures_are_counted_until_the_batch_is_recorded(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
     batch = Batch(tmp_path, "dummyjson.products", ONE)
-    with ledger.opened(warehouse, 0) as connection:
+    with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) as connection:
         ledger.note_failures(connection, [batch], "a test failed")
         ledger.note_failures(connection, [batch], "a test failed")
-    assert ledger.read(warehouse, 0).failures == {("dummyjson.products", ONE): 2}
-    with ledger.opened(warehouse, 0) as connection:
+    assert ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=0)).failures == {
+        ("dummyjson.products", ONE): 2
+    }
+    with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0)) as connection:
         ledger.record(connection, [entry(ONE)])
-    assert ledger.read(warehouse, 0).failures == {}
+    assert ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=0)).failures == {}
 
 
 def test_a_warehouse_in_use_is_waited_for(tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_warehouse_in_use_is_waited_for(tmp_path: Path) -> None:
     with held(warehouse) as holder:
         assert holder.stdin is not None
         holder.stdin.close()  # The holder lets go when its input ends; until then the file cannot be opened.
-        with ledger.opened(warehouse, 30) as connection:
+        with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=30)) as connection:
             assert connection.sql("select 1").fetchone() == (1,)
 
 
@@ -101,7 +104,7 @@ def test_a_warehouse_that_stays_in_use_is_an_error_that_names_the_file_and_what_
     with held(warehouse) as holder:
         with (
             pytest.raises(ledger.WarehouseBusy, match=r"warehouse\.duckdb: another process held .*stay pending"),
-            ledger.opened(warehouse, 0.2),
+            ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=0.2)),
         ):
             pass
         assert holder.stdin is not None
@@ -123,7 +126,7 @@ def held(warehouse: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("rows", [1, 5_000])
 def test_rows_of_a_batch_are_counted_in_its_base_model(tmp_path: Path, rows: int) -> None:
-    with ledger.opened(tmp_path / "warehouse.duckdb", 0) as connection:
+    with ledger.opened(Settings(warehouse=tmp_path / "warehouse.duckdb", warehouse_wait_seconds=0)) as connection:
         connection.execute("create schema base")
         connection.execute(
             f"create table base.base_dummyjson__products as select '{ONE}' as _batch_id from range({rows})"
