@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -98,13 +98,11 @@ def in_step(patient: Patient) -> Iterator[Finding]:
         mend = "look at the last runs of transform/warehouse, then prefect deployment run transform/warehouse"
         yield Finding("ledger", "wrong", said, mend)
     if lost := state.processed - {batch.key for batch in batches}:
-        said = f"{len(lost)} processed batches are not in the landing, the oldest {' '.join(min(lost, key=by_id))}"
+        said = f"{len(lost)} processed batches are not in the landing, the oldest {oldest(lost)}"
         mend = "nothing, if they were pruned; the transform refuses a full refresh without them"
         yield Finding("ledger", "warning", said, mend)
     if state.quarantined:
-        said = (
-            f"{len(state.quarantined)} batches were set aside, the oldest {' '.join(min(state.quarantined, key=by_id))}"
-        )
+        said = f"{len(state.quarantined)} batches were set aside, the oldest {oldest(state.quarantined)}"
         yield Finding(
             "ledger", "warning", said, "python -m flows quarantine says why; python -m flows replay tries again"
         )
@@ -113,9 +111,10 @@ def in_step(patient: Patient) -> Iterator[Finding]:
         yield Finding("ledger", "ok", f"{len(state.processed)} batches processed{waiting}")
 
 
-def by_id(key: ledger.Key) -> str:
-    """Batch ids sort by time."""
-    return key[1]
+def oldest(keys: Iterable[ledger.Key]) -> str:
+    """Source and batch id of the oldest; ids sort by time."""
+    batch_id, source = min((batch_id, source) for source, batch_id in keys)
+    return f"{source} {batch_id}"
 
 
 def shown(batches: list[Batch]) -> str:

@@ -38,15 +38,16 @@ def reachable(patient: Patient) -> Iterator[Finding]:
     """Every API server answers."""
     for api in patient.apis:
         try:
-            status = patient.get("/health", api, identified=False).status_code
+            answer = patient.get("/health", api, identified=False)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             mend = "start it: make up; or correct PREFECT_API_URL, which ends in /api"
             yield Finding("API", "wrong", f"{api} cannot be reached: {error or type(error).__name__}", mend)
             continue
-        if status == 200:
+        if answer.status_code == 200 and answer.text == "true":
             yield Finding("API", "ok", f"{api} answers")
         else:
-            yield Finding("API", "wrong", f"{api}/health answers {status}", "is it the API's URL? It ends in /api")
+            said = f"{api}/health does not answer as Prefect's API does ({answer.status_code})"
+            yield Finding("API", "wrong", said, "correct PREFECT_API_URL, which ends in /api")
 
 
 def auth(patient: Patient) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from automations.plan import Server, make_plan
@@ -67,8 +68,8 @@ def work_queues(patient: Patient) -> Iterator[Finding]:
             try:
                 queue = client.read_work_queue_by_name(queue_name, POOL)
             except ObjectNotFound:
-                limit = " --limit 1" if queue_name == "warehouse" and not patient.baton.on_lake else ""
-                mend = f"prefect work-queue create {queue_name} --pool {POOL}{limit}"
+                option = " --limit 1" if queue_name == "warehouse" and not patient.baton.on_lake else ""
+                mend = f"prefect work-queue create {queue_name} --pool {POOL}{option}"
                 yield Finding(name, "wrong", f"{POOL}/{queue_name} is not there", mend)
                 continue
             mends = {
@@ -113,9 +114,9 @@ def workers(patient: Patient) -> Iterator[Finding]:
 
 
 def deployments(patient: Patient) -> Iterator[Finding]:
-    """Every deployment that prefect.yaml, the automations and the flows name is there, and is as prefect.yaml has it."""
+    """Every deployment that prefect.yaml, automations and flows name is there, and is as prefect.yaml has it."""
     described, project, _ = patient.described
-    by_name = {name.partition("/")[2]: name for name in project.deployments}
+    by_name = {short(name): name for name in project.deployments}
     wanted = {by_name[entry["name"]]: entry for entry in patient.entries if entry["name"] in by_name}
     named = {r.name for each in described for r in each.references() if r.kind == "deployment"} | {TRANSFORM}
     well = True
@@ -124,66 +125,65 @@ def deployments(patient: Patient) -> Iterator[Finding]:
         yield Finding("deployments", "wrong", f"prefect.yaml, {name}: {reason}", "correct its entrypoint")
     with patient.client() as client:
         for name in sorted(named | wanted.keys()):
-            mend = f"prefect deploy --name {name.partition('/')[2]}" if name in wanted else "add it to prefect.yaml"
+            mend = f"prefect deploy --name {short(name)}" if name in wanted else "add it to prefect.yaml"
             try:
-                raw = client.request("GET", "/deployments/name/{a}/{b}", path_params=halves(name)).json()
+                deployment = client.read_deployment_by_name(name)
             except ObjectNotFound:
-                raw = None
-            if raw is None:
                 well = False
                 by = "automations or flows start it, and it" if name in named else "it"
                 yield Finding("deployments", "wrong", f"{name}: {by} is not deployed", mend)
                 continue
-            for level, said, own in out_of_step(name, raw, wanted.get(name)):
+            for finding in out_of_step(name, deployment, wanted.get(name), mend):
                 well = False
-                yield Finding("deployments", level, f"{name}: {said}", own or mend)
+                yield finding
     if well:
         yield Finding("deployments", "ok", f"{len(named | wanted.keys())} are there, and as prefect.yaml has them")
 
 
-def halves(name: str) -> dict[str, str]:
-    """Of flow/deployment."""
-    flow, _, deployment = name.partition("/")
-    return {"a": flow, "b": deployment}
+def short(name: str) -> str:
+    """The deployment of flow/deployment, as prefect.yaml calls it."""
+    return name.partition("/")[2]
 
 
-def out_of_step(name: str, raw: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Iterator[tuple[Any, str, str]]:
-    """Level, fault and, where it is not to deploy again, the mend, of each difference to the entry of prefect.yaml."""
-    if raw.get("paused"):
-        yield "wrong", "is paused: no schedule of it runs", f"prefect deployment schedule resume {name}, or in the UI"
+def out_of_step(
+    name: str, deployment: DeploymentResponse, entry: Mapping[str, Any] | None, mend: str
+) -> Iterator[Finding]:
+    """Each difference to the entry of prefect.yaml, and whatever keeps the deployment from running."""
+    if deployment.paused:
+        yield Finding("deployments", "wrong", f"{name} is paused: no schedule of it runs", "resume it in the UI")
+    elif deployment.schedules and not any(each.active for each in deployment.schedules):
+        yield Finding("deployments", "warning", f"{name}: its schedules are switched off", "resume them in the UI")
     if entry is None:
         return
     pool = entry.get("work_pool") or {}
     pairs = {
-        "entrypoint": (raw["entrypoint"], entry["entrypoint"]),
-        "work pool": (raw["work_pool_name"], pool.get("name")),
-        "work queue": (raw["work_queue_name"], pool.get("work_queue_name") or "default"),
-        "parameters": (raw["parameters"], entry.get("parameters") or {}),
+        "entrypoint": (deployment.entrypoint, entry["entrypoint"]),
+        "work pool": (deployment.work_pool_name, pool.get("name")),
+        "work queue": (deployment.work_queue_name, pool.get("work_queue_name") or "default"),
+        "parameters": (deployment.parameters, entry.get("parameters") or {}),
         "schedules": (
-            sorted(schedule_text(each["schedule"]) for each in raw["schedules"]),
+            sorted(schedule_text(each.schedule.model_dump()) for each in deployment.schedules),
             sorted(schedule_text(each) for each in entry.get("schedules") or []),
         ),
     }
     for what, (there, wanted) in pairs.items():
         if there != wanted:
-            yield "wrong", f"its {what} on the server: {there}, in prefect.yaml: {wanted}", ""
-    if raw["schedules"] and not any(each["active"] for each in raw["schedules"]):
-        mend = "in the UI, or prefect deployment schedule resume DEPLOYMENT SCHEDULE_ID"
-        yield "warning", "its schedules are switched off", mend
+            said = f"{name}: its {what} on the server: {there}; in prefect.yaml: {wanted}"
+            yield Finding("deployments", "wrong", said, mend)
 
 
 def schedule_text(schedule: Mapping[str, Any]) -> str:
     """`every 900 s`, or the cron line with its time zone; what else there is as it stands."""
-    if "interval" in schedule:
-        return f"every {float(schedule['interval']):.0f} s"
-    if "cron" in schedule:
-        return f"{schedule['cron']} {schedule.get('timezone') or 'UTC'}"
+    if interval := schedule.get("interval"):
+        return f"every {interval.total_seconds() if isinstance(interval, timedelta) else interval:.0f} s"
+    if cron := schedule.get("cron"):
+        return f"{cron} {schedule.get('timezone') or 'UTC'}"
     return str(schedule.get("rrule"))
 
 
 def sweep_seconds(patient: Patient) -> float:
     """How often the transform is scheduled, by prefect.yaml: what is pending for longer was not found by the sweep."""
-    (entry,) = (entry for entry in patient.entries if entry["name"] == halves(TRANSFORM)["b"])
+    (entry,) = (entry for entry in patient.entries if entry["name"] == short(TRANSFORM))
     return min((float(each["interval"]) for each in entry.get("schedules", []) if "interval" in each), default=900.0)
 
 
