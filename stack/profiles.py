@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.settings import Settings
 from stack import env_files
 from stack.processes import StackError
 
@@ -39,6 +40,13 @@ class Stack:
     @property
     def prefect_api(self) -> str:
         return self.environment["PREFECT_API_URL"]
+
+    @property
+    def settings(self) -> Settings:
+        """What this stack's flows read, whatever the environment of this process says."""
+        names = ("target", "landing_root", "warehouse", "lake_catalog", "lake_data")
+        values = {name: self.environment.get(f"BATON_{name.upper()}") for name in names}
+        return Settings.model_validate({"target": "dev", **{name: value for name, value in values.items() if value}})
 
     @property
     def landing(self) -> Path:
