@@ -20,9 +20,7 @@ CONFLICTS = (
     "Transaction conflict",  # Another transaction has changed what this one changes, and was first.
     "Failed to commit DuckLake",  # The same, found by Postgres.
     "could not serialize access",
-    "another transform has taken over",  # dbt/macros/lake.sql
-    "Failed to load DuckLake",  # The catalog was read while somebody else changed it.
-    f'Referenced table "{NAME}.',
+    "Failed to load DuckLake",  # The catalog could not be read; whatever the reason, no batch is to blame.
 )
 
 
