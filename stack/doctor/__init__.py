@@ -27,10 +27,12 @@ CHECKS = (
     Check("version", server.version, ASKING),
     Check("clock", server.clock, ASKING),
     Check("settings", server.settings, ASKING),
-    Check("services", server.services, ASKING),
+    Check("one stack", server.told_the_same),
     Check("databases", data.databases, ("configuration",)),
+    Check("services", server.services, (*ASKING, "databases")),
     Check("work pool", work.work_pool, ASKING),
     Check("work queues", work.work_queues, (*ASKING, "work pool")),
+    Check("turns", work.turns, ASKING),
     Check("workers", work.workers, (*ASKING, "work pool")),
     Check("heartbeats", work.heartbeats),
     Check("poll interval", work.poll),
@@ -38,7 +40,8 @@ CHECKS = (
     Check("deployments", work.deployments, ASKING),
     Check("automations", work.automations, ASKING),
     Check("landing", data.landing, ("configuration",)),
-    Check("warehouse", data.warehouse, ("configuration",)),
+    Check("lake data", data.lake_data, ("configuration",)),
+    Check("warehouse", data.warehouse, ("configuration", "lake data")),
     Check("ledger", data.in_step, ("configuration", "landing", "warehouse")),
 )
 

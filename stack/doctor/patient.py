@@ -108,7 +108,7 @@ def find(folder: Path, scale: bool) -> Patient:
     """The stack that runs under the folder, or whatever server the environment names.
 
     This process then has the environment of the stack's workers, so that it sees what a flow would see; unless
-    PREFECT_API_URL says that another server is meant.
+    PREFECT_API_URL says that another server is meant. Where none of them lives, `stack.env` says what they were told.
     """
     alive = running(folder)
     told = {name: variables for name, pid in alive.items() if (variables := environment_of(pid))}
@@ -117,7 +117,7 @@ def find(folder: Path, scale: bool) -> Patient:
         return Patient(folder, scale, {}, {})
     # Of the stack's processes those that have the data; a server of the scale profile is told nothing of them.
     of_flows = [variables for variables in told.values() if "BATON_LANDING_ROOT" in variables]
-    for variables in of_flows[:1]:
+    for variables in [*of_flows, env_files.read(folder / "stack.env")][:1]:
         os.environ.update({name: value for name, value in variables.items() if name.startswith(TOLD)})
     return Patient(folder, scale or "services" in alive, told, {name: command_of(alive[name]) for name in told})
 

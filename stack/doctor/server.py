@@ -189,6 +189,32 @@ def inconsistent(server: Mapping[str, Any], told: Mapping[str, str], scale: bool
             yield Finding("settings", "wrong", f"{name} is false: no automation or schedule works", f"unset {name}")
 
 
+SHARED = (
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_REDIS_MESSAGING_URL",
+    "PREFECT_SERVER_DOCKET_URL",
+    "PREFECT_SERVER_API_AUTH_STRING",
+)
+"""What makes several processes one server; no server tells it."""
+
+
+def told_the_same(patient: Patient) -> Iterator[Finding]:
+    """The servers and the services process that run here are one: same database, same Redis, same credentials."""
+    name = "one stack"
+    told = {n: each for n, each in patient.told.items() if n.startswith(("server", "services"))}
+    (first, reference), *others = [*told.items()] or [("", {})]
+    well = True
+    for other, variables in others:
+        for variable in SHARED:
+            if variables.get(variable) != reference.get(variable):
+                well = False
+                said = f"{other} has another {variable} than {first}: what one does, the other does not see"
+                yield Finding(name, "wrong", said, "one env file for all (stack/scale/server.env), then start it again")
+    if well:
+        seen = f"{', '.join(told)}: told the same" if others else "one server, as far as can be seen from here"
+        yield Finding(name, "ok", seen)
+
+
 def services(patient: Patient) -> Iterator[Finding]:
     """Somebody runs the triggers, the scheduler and the rest, where the API servers don't."""
     bare = [name for name, words in patient.commands.items() if "--no-services" in words]
