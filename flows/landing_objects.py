@@ -1,25 +1,24 @@
 """Batches in an object store, through fsspec: published by one conditional PUT of the manifest. No rename, no lock.
 
 The records are put first, under a name made from their content, then the manifest, if there is none yet
-(`If-None-Match: *`). A batch is there when its manifest is. So a writer that is killed leaves records that nobody
-refers to, and of two writers of one batch the first to put its manifest stands, whole.
+(`If-None-Match: *`, which the store must honour). A batch is there when its manifest is. So a writer that is killed
+leaves records that nobody refers to, and of two writers of one batch the first to put its manifest stands, whole.
 
 Credentials come from the environment that boto3 reads: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ….
-A store that answers 503 is asked again, by botocore and by s3fs, some ten times in half a minute.
+What is answered by 503 is asked again, by botocore and by s3fs; AWS_MAX_ATTEMPTS says how often.
 """
 
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flows.landing_folder import MANIFEST, RECORDS, LandingError
 
-BLOCK_BYTES = 2**24
-"""How much of an object is asked for at once."""
+HINT = "look at BATON_LANDING_ROOT, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 def records_name(sha256: str) -> str:
@@ -59,10 +58,11 @@ def published(batch: Path | str) -> bool:
         return bool(store.exists(f"{folder}/{MANIFEST}"))
 
 
-def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
+def batches(root: Path | str, sources: Collection[tuple[str, str]] | None) -> Iterator[tuple[str, str, str]]:
     """Names of every `<name>/<name>/batch_id=<id>` that has a manifest; one request for each thousand objects."""
     with _store(root) as (store, folder):
-        found = sorted(store.find(folder))
+        places = [folder] if sources is None else ["/".join([folder, *source]) for source in sorted(sources)]
+        found = sorted(key for place in places for key in store.find(place))
     for key in found:
         parts = key.removeprefix(f"{folder}/").split("/")
         if len(parts) == 4 and parts[3] == MANIFEST:
@@ -71,9 +71,16 @@ def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
 
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[BufferedIOBase]:
-    """An object to read; FileNotFoundError if there is none, LandingError if the store cannot say."""
-    with _store(path) as (store, key), store.open(key, "rb", block_size=BLOCK_BYTES) as file:
-        yield cast(BufferedIOBase, file)
+    """A copy of an object to read; FileNotFoundError if there is none, LandingError if the store cannot say."""
+    with tempfile.NamedTemporaryFile() as copy:
+        found = False
+        with _store(path) as (store, key), contextlib.suppress(FileNotFoundError):
+            store.get_file(key, copy.name)
+            found = True
+        if not found:
+            raise FileNotFoundError(f"{path}: there is no such object")
+        with Path(copy.name).open("rb") as file:
+            yield file
 
 
 def remove(batch: Path | str) -> None:
@@ -102,14 +109,14 @@ def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
 
 @contextlib.contextmanager
 def _store(url: Path | str) -> Iterator[tuple[Any, str]]:
-    """The store of a URL, and the URL's path in it; whatever the store says, but for "not found", is a LandingError."""
+    """The store of a URL, and the URL's path in it; any error of the block is a LandingError."""
     import fsspec
 
     try:
         # Listings are not kept: others write, too.
         store, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         yield store, path.rstrip("/")
-    except (FileNotFoundError, LandingError):
-        raise
     except Exception as error:
-        raise LandingError(f"{url}: the object store could not be used: {type(error).__name__}: {error}") from error
+        raise LandingError(
+            f"{url}: the object store could not be used, {type(error).__name__}: {error}; {HINT}"
+        ) from error

@@ -124,3 +124,24 @@ def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield f"s3://baton/{uuid.uuid4().hex[:8]}"
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def objects_room(
+    server: str,
+    bucket: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LakeRoom]:
+    """An empty landing in the object store and a DuckDB file, which needs no Postgres."""
+    for name, value in {
+        "BATON_LANDING_ROOT": f"{bucket}/landing",
+        "BATON_WAREHOUSE": tmp_path / "warehouse.duckdb",
+        "BATON_EXPORTS": tmp_path,
+        "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-objects",
+        "DBT_LOG_PATH": tmp_path / "dbt-logs",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield LakeRoom(tmp_path / "landing", tmp_path / "warehouse.duckdb", monkeypatch)

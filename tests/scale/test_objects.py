@@ -2,27 +2,39 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
+import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 from uuid import UUID, uuid4
 
+import duckdb
 import fsspec
 import pytest
 
-from flows import landing
+from flows import lake, landing
 from flows.__main__ import main as flows_command
 from flows.landing import Batch, BatchError, LandingError, landed, new_batch_id, published, writing
 from flows.processing import find_pending
-from flows.settings import Settings
+from flows.settings import PROJECT, Settings
 from flows.transform import transform
+from stack.processes import free_port
 from tests.scale.lake_room import LakeRoom
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+COST_OF_AN_EXTRACT = {"LIST": 1, "HEAD manifest": 1, "PUT records": 1, "PUT manifest": 1}
+COST_OF_A_TRANSFORM = {"LIST": 2, "GET manifest": 3, "HEAD manifest": 2, "GET records": 2, "HEAD records": 1}
 RECORDS = [{"id": 1, "title": "é"}, {"id": 2, "title": "b"}]
 
 
@@ -41,19 +53,42 @@ def objects(root: str) -> list[str]:
     return [key.removeprefix(f"{path}/") for key in store.find(path)]
 
 
+@dataclass
+class Proxy:
+    """Stands before the store and passes requests on, but for those that it was told to refuse or to keep."""
+
+    store: str
+    url: str = ""
+    refuse: int = 0
+    """How many requests are refused first."""
+    error: tuple[int, str] = (503, "SlowDown")
+    """With which status and code."""
+    keep: str = ""
+    """A PUT of a key that ends so is never passed on, and never answered while the proxy lives."""
+    seen: list[str] = field(default_factory=list)
+    """Every request, as `METHOD path?query`."""
+    kept: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
 @contextmanager
-def proxy(store: str, refuse: int = 0, status: int = 503) -> Iterator[tuple[str, list[str]]]:
-    """Passes requests on to the store, but for the first so many; its URL, and every request as `METHOD path`."""
-    seen: list[str] = []
+def proxy(store: str, patch: pytest.MonkeyPatch, **options: Any) -> Iterator[Proxy]:
+    """A proxy that AWS_ENDPOINT_URL leads to from here on."""
+    state = Proxy(store, **options)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            seen.append(f"{self.command} {self.path}")
+            state.seen.append(f"{self.command} {self.path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if len(seen) <= refuse:
-                return self.reply(status, {}, b"<Error><Code>SlowDown</Code><Message>Slow down</Message></Error>")
+            if len(state.seen) <= state.refuse:
+                status, code = state.error
+                return self.reply(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+            if state.keep and self.command == "PUT" and self.path.split("?")[0].endswith(state.keep):
+                state.kept.set()
+                state.ended.wait()
+                return None
             request = urllib.request.Request(f"{store}{self.path}", body or None, method=self.command)
             for name, value in self.headers.items():
                 if name.lower() not in ("host", "content-length", "connection"):
@@ -83,12 +118,32 @@ def proxy(store: str, refuse: int = 0, status: int = 503) -> Iterator[tuple[str,
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    patch.setenv("AWS_ENDPOINT_URL", state.url)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
+        yield state
     finally:
+        state.ended.set()
         server.shutdown()
         server.server_close()
+        patch.setenv("AWS_ENDPOINT_URL", store)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def requests(seen: list[str], under: str = "") -> Counter[str]:
+    """How many of each kind: LIST, or the method and what it was about."""
+    kinds: Counter[str] = Counter()
+    for request in seen:
+        method, _, path = request.partition(" ")
+        if under not in unquote(path):
+            continue
+        what = "manifest" if "manifest.json" in path else "records" if "records-" in path else "other"
+        kinds["LIST" if "list-type" in path else f"{method} {what}"] += 1
+    return kinds
 
 
 def test_a_batch_is_published_read_and_verified(bucket: str) -> None:
@@ -152,30 +207,97 @@ def test_a_damaged_or_missing_object_is_that_batchs_fault_and_a_store_that_is_aw
     assert set(pending.manifests) == {whole}
 
 
-@pytest.mark.parametrize("status", [403, 500])
+def test_a_damaged_manifest_is_that_batchs_fault(bucket: str) -> None:
+    batch = put(bucket)
+    store, _ = fsspec.core.url_to_fs(bucket)
+    store.pipe_file(f"{batch.folder}/manifest.json", b"{")
+    with pytest.raises(BatchError, match="not a manifest that can be read"):
+        batch.verify()
+
+
+@pytest.mark.parametrize("error", [(403, "AccessDenied"), (403, "SignatureDoesNotMatch"), (500, "InternalError")])
 def test_a_store_that_refuses_is_named_and_no_batch_is_blamed(
-    bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch, status: int
+    bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch, error: tuple[int, str]
 ) -> None:
     batch = put(bucket)
-    with proxy(object_store, refuse=10**6, status=status) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        for what in (lambda: landed(bucket), batch.verify, lambda: put(bucket, 2)):
-            with pytest.raises(LandingError, match=f"^{bucket}.*the object store could not be used") as raised:
-                what()
-            assert "canary" not in str(raised.value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with proxy(object_store, monkeypatch, refuse=10**6, error=error):
+        for what in (lambda: landed(bucket), batch.verify, lambda: published(batch), lambda: put(bucket, 2)):
+            assert_names_the_store(what, bucket)
+
+
+def test_a_bucket_that_is_missing_and_a_store_that_is_away_are_named(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for what in (lambda: landed("s3://nowhere/landing"), lambda: put("s3://nowhere/landing")):
+        assert_names_the_store(what, "s3://nowhere/landing.*bucket")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    for what in (lambda: landed(bucket), lambda: put(bucket)):
+        assert_names_the_store(what, bucket)
+
+
+def assert_names_the_store(what: Callable[[], object], url: str) -> None:
+    """It raises a LandingError about this URL, with what to look at, and without the credentials."""
+    with pytest.raises(LandingError, match=f"^{url}") as raised:
+        what()
+    assert "look at BATON_LANDING_ROOT, AWS_ENDPOINT_URL" in str(raised.value)
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_store_that_answers_503_for_a_while_is_asked_again(
     bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with proxy(object_store, refuse=3) as (url, seen):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with proxy(object_store, monkeypatch, refuse=3) as busy:
         batch = put(bucket)
         assert batch.verify().rows == 2
-    assert len(seen) > 3
+    assert len(busy.seen) > 3
+    monkeypatch.setenv("BATON_LANDING_ROOT", bucket)
+    with proxy(object_store, monkeypatch, refuse=3) as busy, duckdb.connect() as connection:
+        lake.prepare(connection, Settings())
+        assert connection.sql(f"select rows from read_json('{batch.folder}/manifest.json')").fetchall() == [(2,)]
+    assert len(busy.seen) > 3
+
+
+def test_a_writer_killed_between_records_and_manifest_has_published_nothing(
+    bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy(object_store, monkeypatch, keep="manifest.json") as held:
+        program = f"from tests.scale.test_objects import put; put({bucket!r})"
+        writer = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT)
+        try:
+            assert held.kept.wait(60)
+        finally:
+            writer.kill()
+            writer.wait()
+    assert landed(bucket) == []
+    (left,) = objects(bucket)
+    assert "/records-" in left
+    again = put(bucket)
+    assert landed(bucket) == [again]
+    assert again.verify().rows == 2
+    assert len(objects(bucket)) == 2, "the next try of the run has put the same records under the same name"
+
+
+def test_what_a_batch_costs_in_requests_is_what_the_readme_says(
+    bucket: str, object_store: str, objects_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = objects_room.land("products")
+    assert transform(return_state=True).is_completed()
+    with proxy(object_store, monkeypatch) as extracting:
+        assert not published(Batch(f"{bucket}/landing", "dummyjson.products", new_batch_id(NOW, uuid4())))
+        (new,) = objects_room.land("products")
+    assert requests(extracting.seen) == COST_OF_AN_EXTRACT
+    with proxy(object_store, monkeypatch) as transforming:
+        state = transform(return_state=True)
+        assert state.is_completed(), state.message
+    assert not any(old.batch_id in request for request in transforming.seen)
+    assert any(new.batch_id in request for request in transforming.seen)
+    assert requests(transforming.seen) == COST_OF_A_TRANSFORM
+    with proxy(object_store, monkeypatch) as idle:
+        assert transform(return_state=True).is_completed()
+    assert requests(idle.seen) == {"LIST": 1}
 
 
 def test_the_transform_reads_only_batches_that_the_warehouse_lacks(
@@ -184,38 +306,33 @@ def test_the_transform_reads_only_batches_that_the_warehouse_lacks(
     lake_room: LakeRoom,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("BATON_LANDING_ROOT", f"{bucket}/landing")
     monkeypatch.setenv("BATON_LAKE_DATA", f"{bucket}/lake")
     old = lake_room.land("products")
     assert transform(return_state=True).is_completed()
     (new,) = lake_room.land("products")
-    with proxy(object_store) as (url, seen):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with proxy(object_store, monkeypatch) as between:
         state = transform(return_state=True)
         assert state.is_completed(), state.message
     assert lake_room.rows("select count(*) from base.base_dummyjson__products") == [(24,)]
-    read = [
-        request
-        for request in seen
-        if request.startswith("GET") and "/landing/" in request and "list-type" not in request
-    ]
+    read = [request for request in between.seen if "/landing/" in request and "list-type" not in request]
     assert any(new.batch_id in request for request in read)
     assert not any(old[0].batch_id in request for request in read)
-    listings = [request for request in seen if "list-type" in request and "landing" in request]
-    assert len(listings) <= 4, listings
     out, err = capfd.readouterr()
-    assert "canary" not in out + err
+    logs = "".join(file.read_text() for file in tmp_path.joinpath("dbt-logs").iterdir())
+    assert "read_json" in logs
+    assert "canary" not in out + err + logs
 
 
-def test_prune_removes_batches_from_the_store(
-    bucket: str, lake_room: LakeRoom, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_prune_removes_processed_batches_and_what_killed_extracts_left(
+    bucket: str, objects_room: LakeRoom, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("BATON_LANDING_ROOT", bucket)
-    (batch,) = lake_room.land("products")
+    (batch,) = objects_room.land("products")
     assert transform(return_state=True).is_completed()
-    later = put(bucket, 9)
+    later = put(f"{bucket}/landing", 9)
     assert flows_command(["prune", "--days", "0"]) == 0
-    assert landed(bucket) == [later]
+    assert landed(f"{bucket}/landing") == [later]
+    assert len(objects(bucket)) == 2
     assert batch.batch_id in capsys.readouterr().out
