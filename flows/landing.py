@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedIOBase
@@ -47,7 +47,7 @@ class Store(Protocol):
     def incoming(self, root: Path | str, name: str) -> contextlib.AbstractContextManager[Path]: ...
     def publish(self, written: Path, batch: Path | str) -> bool: ...
     def published(self, batch: Path | str) -> bool: ...
-    def batches(self, root: Path | str) -> Iterator[tuple[str, str, str]]: ...
+    def batches(self, root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]: ...
     def opened(self, path: Path | str) -> contextlib.AbstractContextManager[BufferedIOBase]: ...
     def remove(self, batch: Path | str) -> None: ...
     def remove_leftovers(self, _root: Path | str, _older_than_seconds: float) -> int: ...
@@ -105,7 +105,9 @@ class Batch:
         path = store.join(self.folder, MANIFEST)
         try:
             with store.opened(path) as file:
-                manifest = Manifest.model_validate_json(file.read())
+                content = file.read()
+            # Outside of the block, where an exception is the store's fault.
+            manifest = Manifest.model_validate_json(content)
         except (OSError, ValidationError) as error:
             raise BatchError(f"{path}: not a manifest that can be read: {error}") from error
         if (manifest.source, manifest.batch_id) != (self.source, self.batch_id):
@@ -215,8 +217,8 @@ def published(batch: Batch) -> bool:
     return store_of(batch.root).published(batch.folder)
 
 
-def landed(root: Path | str) -> list[Batch]:
-    """Every published batch of every source, oldest id first within a source. Other things there are passed over.
+def landed(root: Path | str, sources: Collection[str] | None = None) -> list[Batch]:
+    """Every published batch, oldest id first within a source; of all sources, or of these. Passes over anything else.
 
     Costs one listing a source, whatever the number of batches; in an object store one request for a thousand objects.
 
@@ -224,7 +226,7 @@ def landed(root: Path | str) -> list[Batch]:
     """
     return [
         Batch(root, f"{source}.{table}", batch_id)
-        for source, table, batch in store_of(root).batches(root)
+        for source, table, batch in store_of(root).batches(root, sources)
         if NAME.fullmatch(source) and NAME.fullmatch(table) and batch.startswith("batch_id=")
         if BATCH_ID.fullmatch(batch_id := batch.removeprefix("batch_id="))
     ]

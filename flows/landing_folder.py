@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -72,13 +72,14 @@ def published(batch: Path | str) -> bool:
     return Path(batch, RECORDS).exists()
 
 
-def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
+def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]:
     """Names of every folder `<name>/<name>/batch_id=<id>`, sorted; one listing a source, however many batches."""
     root = Path(root)
     for source in filter(NAME.fullmatch, _folders(root)):
         for table in filter(NAME.fullmatch, _folders(_no_link(root / source))):
-            for batch in _folders(_no_link(root / source / table)):
-                yield source, table, batch
+            if sources is None or f"{source}.{table}" in sources:
+                for batch in _folders(_no_link(root / source / table)):
+                    yield source, table, batch
 
 
 @contextlib.contextmanager

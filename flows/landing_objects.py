@@ -11,12 +11,13 @@ A store that answers 503 is asked again, by botocore and by s3fs, some ten times
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
 from flows.landing_folder import MANIFEST, RECORDS, LandingError
+from flows.settings import split_source
 
 BLOCK_BYTES = 2**24
 """How much of an object is asked for at once."""
@@ -59,10 +60,11 @@ def published(batch: Path | str) -> bool:
         return bool(store.exists(f"{folder}/{MANIFEST}"))
 
 
-def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
+def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]:
     """Names of every `<name>/<name>/batch_id=<id>` that has a manifest; one request for each thousand objects."""
     with _store(root) as (store, folder):
-        found = sorted(store.find(folder))
+        below = [""] if sources is None else ["/" + "/".join(split_source(source)) for source in sources]
+        found = sorted(key for names in below for key in store.find(folder + names))
     for key in found:
         parts = key.removeprefix(f"{folder}/").split("/")
         if len(parts) == 4 and parts[3] == MANIFEST:
@@ -72,7 +74,7 @@ def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[BufferedIOBase]:
     """An object to read; FileNotFoundError if there is none, LandingError if the store cannot say."""
-    with _store(path) as (store, key), store.open(key, "rb", block_size=BLOCK_BYTES) as file:
+    with _store(path, FileNotFoundError) as (store, key), store.open(key, "rb", block_size=BLOCK_BYTES) as file:
         yield cast(BufferedIOBase, file)
 
 
@@ -87,13 +89,13 @@ def remove(batch: Path | str) -> None:
 def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
     """Removes records without a manifest that are so old that nobody can be about to put it; how many."""
     with _store(root) as (store, folder):
-        found = store.find(folder, detail=True)
+        found = set(store.find(folder))
         alone = [
             key
-            for key, about in found.items()
+            for key in found
             if key.rpartition("/")[2].startswith(RECORDS.partition(".")[0] + "-")
             and f"{key.rpartition('/')[0]}/{MANIFEST}" not in found
-            and about["LastModified"].timestamp() < time.time() - older_than_seconds
+            and store.modified(key).timestamp() < time.time() - older_than_seconds
         ]
         for key in alone:
             store.rm_file(key)
@@ -101,15 +103,18 @@ def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
 
 
 @contextlib.contextmanager
-def _store(url: Path | str) -> Iterator[tuple[Any, str]]:
-    """The store of a URL, and the URL's path in it; whatever the store says, but for "not found", is a LandingError."""
+def _store(url: Path | str, *but_for: type[Exception]) -> Iterator[tuple[Any, str]]:
+    """The store of a URL, and the URL's path in it; whatever goes wrong there, but for these, is a LandingError.
+
+    A listing or a PUT is answered "not found" only where there is no bucket, which must not look like an empty one.
+    """
     import fsspec
 
     try:
         # Listings are not kept: others write, too.
         store, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         yield store, path.rstrip("/")
-    except (FileNotFoundError, LandingError):
+    except (LandingError, *but_for):
         raise
     except Exception as error:
         raise LandingError(f"{url}: the object store could not be used: {type(error).__name__}: {error}") from error

@@ -76,7 +76,7 @@ def find_pending(settings: Settings, sources: Sources, full_refresh: bool = Fals
     Raises LandingPruned for a full refresh, which rebuilds from the landing, if the landing is not whole.
     """
     state = ledger.read(settings)
-    batches = [batch for batch in landed(settings.landing_root) if sources is None or batch.source in sources]
+    batches = landed(settings.landing_root, sources)
     if full_refresh and (lost := state.processed - {batch.key for batch in batches}):
         raise LandingPruned(
             f"full_refresh: {len(lost)} processed batches are no longer in the landing, the oldest is "
