@@ -3,8 +3,8 @@
     python -m benchmarks.scale [--rounds 5] [--landings 60] [--most 300]
 
 1. Hand-offs, in turn on either profile: event to the first line of the transform, and to the ledger; CPU.
-2. Landings fully processed a minute, over ten sources, by 1, 2 and 4 workers and with 1 and 2 API servers; each landing is
-   an extract and, by its event, a transform, both run by the workers. `--most` is the size of one longer run.
+2. Landings fully processed a minute, over ten sources, by 1, 2 and 4 workers and with 1 and 2 API servers; each landing
+   is an extract and, by its event, a transform, both run by the workers. `--most` is the size of one longer run.
 3. What a landing costs, and from it by arithmetic what a thousand sources an hour would.
 
 Works in a copy of the project, because seven more dbt sources are needed. CPU is that of all processes of the stack;
@@ -252,7 +252,7 @@ def stores(stack: Stack) -> dict[str, Any]:
             await connection.close()
 
     with redis.Redis.from_url(secrets["PREFECT_REDIS_MESSAGING_URL"]) as client:
-        memory = sum(int(client.memory_usage(key) or 0) for key in client.keys())
+        memory = sum(int(client.memory_usage(key) or 0) for key in client.scan_iter())
     objects = [path for path in (stack.folder / "objects").rglob("*") if path.is_file()]
     return {
         "postgres_connections": run_coro_as_sync(connections()),
@@ -273,8 +273,8 @@ def report(results: dict[str, Any]) -> str:
             of = [row for row in rows if row["profile"] == name]
             median = {key: statistics.median(row[key] for row in of) for key in of[0] if key != "profile"}
             lines.append(
-                f"| {name} | {len(of)} | {median['first_line']:.2f} | {median['queryable']:.2f} | {median['cpu']:.1f} | "
-                f"{median['idle_cores'] * 100:.0f} % | {median['memory_mb']:.0f} |"
+                f"| {name} | {len(of)} | {median['first_line']:.2f} | {median['queryable']:.2f} | "
+                f"{median['cpu']:.1f} | {median['idle_cores'] * 100:.0f} % | {median['memory_mb']:.0f} |"
             )
     if rows := results.get("throughput"):
         lines += ["", "| workers | API servers | landings | a minute | CPU s a landing | cores in use |"]
