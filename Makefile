@@ -45,6 +45,10 @@ up: $(INSTALLED) ## start server, worker and schedules, to stay [API=..., PORT=4
 down: $(VENV)/.installed ## end what `make up` started; the data stays
 	@$(BIN)/python -m stack down
 
+.PHONY: doctor
+doctor: $(INSTALLED) ## say what is wrong with what runs, and how to mend it; exit code 1 if so [PROFILE=scale, JSON=1]
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m stack doctor --profile $(PROFILE) $(if $(JSON),--json)
+
 .PHONY: lint
 lint: $(VENV)/.installed-dev ## format check, lint and types, of Python and SQL
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,7 +14,14 @@ SOURCE_NAME = re.compile(r"([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)")
 
 def folder_or_url(root: object) -> object:
     """A path, unless it is an fsspec URL such as s3://bucket/landing."""
-    return Path(root) if isinstance(root, str) and "://" not in root else root
+    return Path(root) if isinstance(root, str) and "://" not in root else without_credentials(root)
+
+
+def without_credentials(url: object) -> object:
+    """The URL itself; ValueError for one with credentials in it, because where data are is shown in logs."""
+    if isinstance(url, str) and "@" in urlsplit(url).netloc:
+        raise ValueError("expected a URL without credentials; those are read from AWS_ACCESS_KEY_ID and its like")
+    return url
 
 
 class Settings(BaseSettings):
@@ -22,7 +30,7 @@ class Settings(BaseSettings):
     Relative paths are relative to the working directory, as everywhere on a command line.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BATON_")
+    model_config = SettingsConfigDict(env_prefix="BATON_", hide_input_in_errors=True)
 
     landing_root: Annotated[Path | str, BeforeValidator(folder_or_url)] = PROJECT / "data" / "landing"
     """The folder, or the URL of an object store, under which extracts publish their batches."""
@@ -36,7 +44,7 @@ class Settings(BaseSettings):
     """The target in dbt/profiles.yml: `dev` is the DuckDB file, `lake` a DuckLake that many processes may write."""
     lake_catalog: SecretStr | None = None
     """The Postgres database of the lake's catalog, as a postgresql:// URL."""
-    lake_data: str | None = None
+    lake_data: Annotated[str | None, BeforeValidator(without_credentials)] = None
     """Where the lake's Parquet files are: an s3:// URL, or a folder that all workers share."""
 
     @property

@@ -1,4 +1,4 @@
-"""`python -m stack demo | up | down | clean`, which the Makefile calls."""
+"""`python -m stack demo | up | down | clean | doctor`, which the Makefile calls."""
 
 import argparse
 import shutil
@@ -47,6 +47,17 @@ def down(folder: Path) -> int:
     return 0
 
 
+def doctor(profile: str, as_json: bool, folder: Path) -> int:
+    """Looks at the stack that runs, or at the server that PREFECT_API_URL names; 1 if something is wrong."""
+    from stack.doctor import examine
+    from stack.doctor.findings import healthy, in_json, in_text
+    from stack.doctor.patient import find
+
+    findings = examine(find(folder, profile == "scale"))
+    print(in_json(findings) if as_json else in_text(findings))
+    return 0 if healthy(findings) else 1
+
+
 def clean(profile: str, folder: Path) -> int:
     """Removes the data of `up`, and what it has made elsewhere, whichever profile it was."""
     down(folder)
@@ -68,11 +79,14 @@ def main() -> int:
         ("demo", "run the three chainings and check them"),
         ("up", "start the stack, to stay"),
         ("clean", "remove what `up` has made"),
+        ("doctor", "say what is right and what is wrong, and how to mend it; exit code 1 if something is wrong"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="for one machine, or for many")
-        if name != "clean":
+        if name in ("demo", "up"):
             command.add_argument("--api", default=None, metavar="URL", help="a live API in place of the sample API")
+        if name == "doctor":
+            command.add_argument("--json", action="store_true", help="for machines")
         if name == "up":
             command.add_argument("--port", type=int, default=4200, help="of the Prefect server and its UI")
     commands.add_parser("down", help="end what `up` started")
@@ -87,6 +101,8 @@ def main() -> int:
         return up(arguments.profile, arguments.api, arguments.port, FOLDER)
     if arguments.command == "clean":
         return clean(arguments.profile, FOLDER)
+    if arguments.command == "doctor":
+        return doctor(arguments.profile, arguments.json, FOLDER)
     return down(FOLDER)
 
 

@@ -22,7 +22,6 @@ from prefect.client.schemas.objects import FlowRun
 from flows import ledger
 from flows.events import Handoff
 from flows.landing import Batch, landed
-from flows.settings import Settings
 from stack.local import client, start_stack
 from stack.processes import StackError, free_port, stop_all, wait_until
 from stack.profiles import Stack, named
@@ -96,8 +95,8 @@ def demo(profile: str, api: str | None) -> int:
 
     try:
         stack = start_stack(folder, profile=profile, api=api, port=free_port(), schedules=False, say=say)
-        # The demo looks at the landing and the warehouse as the workers do.
-        os.environ |= {n: value for n, value in stack.environment.items() if n.startswith(("BATON_", "AWS_"))}
+        # The key of the object store, for what this process itself reads there.
+        os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("AWS_")}
         outcomes = [run_chaining(stack, chaining, say) for chaining in CHAININGS]
         counts = [count(stack, source) for source in MARTS]
         print(f"\n{table(outcomes)}\n\n{table_of_counts(counts)}\n\n{best_selling(stack)}\n")
@@ -121,9 +120,9 @@ def demo(profile: str, api: str | None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def opened() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+def warehouse_of(stack: Stack) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """A connection to the stack's warehouse, to read."""
-    return ledger.opened(Settings(), read_only=True)
+    return ledger.opened(stack.settings, read_only=True)
 
 
 def run_chaining(stack: Stack, chaining: Chaining, say: Callable[[str], None]) -> Outcome:
@@ -166,7 +165,7 @@ def follow(stack: Stack, runs: Callable[[], Sequence[FlowRun]], say: Callable[[s
 
 def measure(stack: Stack, chaining: Chaining, batches: Collection[Batch], run: FlowRun, faults: list[str]) -> Outcome:
     """Reads the ledger's rows of the batches and holds them against everything else that is known of them."""
-    with opened() as warehouse:
+    with warehouse_of(stack) as warehouse:
         rows = [ledger_row(warehouse, batch) for batch in batches]
     extracts = [read_run(stack, row["extract_flow_run_id"]) for row in rows]
     started_by = who_started(stack, run)
@@ -229,7 +228,7 @@ class Counts:
 def count(stack: Stack, source: str) -> Counts:
     """Counts the records of the source's latest batch."""
     latest = max((batch for batch in landed(stack.landing) if batch.source == source), key=lambda batch: batch.batch_id)
-    with opened() as warehouse:
+    with warehouse_of(stack) as warehouse:
         row = ledger_row(warehouse, latest)
         ((in_base,),) = warehouse.execute(
             f"select count(*) from base.base_{source.replace('.', '__')} where _batch_id = ?", [latest.batch_id]
@@ -239,7 +238,7 @@ def count(stack: Stack, source: str) -> Counts:
 
 def faults_of_the_join(stack: Stack) -> list[str]:
     """Items that found no product or user, and carts whose items do not add up to the cart's own total."""
-    with opened() as warehouse:
+    with warehouse_of(stack) as warehouse:
         ((items, joined),) = warehouse.sql(
             f"select (select count(*) from marts.fct_cart_items), (select count(*) {JOINED})"
         ).fetchall()
@@ -313,7 +312,7 @@ def table_of_counts(counts: Sequence[Counts]) -> str:
 
 def best_selling(stack: Stack) -> str:
     """A question that needs all three sources, asked as anybody would."""
-    with opened() as warehouse:
+    with warehouse_of(stack) as warehouse:
         answer = warehouse.sql(BEST_SELLING)
         rows = [tuple(answer.columns), *(tuple(str(value) for value in row) for row in answer.fetchall())]
     title = "fct_cart_items with dim_products and dim_users: the best-selling categories, and who buys them"

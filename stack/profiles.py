@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.settings import Settings
 from stack import env_files
 from stack.processes import StackError
 
@@ -41,8 +42,15 @@ class Stack:
         return self.environment["PREFECT_API_URL"]
 
     @property
-    def landing(self) -> Path:
-        return Path(self.environment["BATON_LANDING_ROOT"])
+    def settings(self) -> Settings:
+        """What this stack's flows read, whatever the environment of this process says."""
+        names = ("target", "landing_root", "warehouse", "lake_catalog", "lake_data")
+        values = {name: self.environment.get(f"BATON_{name.upper()}") for name in names}
+        return Settings.model_validate({"target": "dev", **{name: value for name, value in values.items() if value}})
+
+    @property
+    def landing(self) -> Path | str:
+        return self.settings.landing_root
 
     @property
     def warehouse(self) -> Path:

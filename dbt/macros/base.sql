@@ -194,7 +194,7 @@ left join structures
 
 {% macro landing_folder(source_relation) -%}
     {%- set folder = [
-        env_var('BATON_LANDING_ROOT', '../data/landing'), source_relation.schema, source_relation.identifier
+        env_var('BATON_LANDING_ROOT', '../data/landing').rstrip('/'), source_relation.schema, source_relation.identifier
     ] | join('/') -%}
     {{- return(folder | replace("'", "''")) -}}
 {%- endmacro %}

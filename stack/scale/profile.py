@@ -49,8 +49,10 @@ def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> 
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": stores.for_prefect(stores.with_path(postgres, databases[0])),
         "PREFECT_REDIS_MESSAGING_URL": redis,
         "BATON_LAKE_CATALOG": stores.with_path(postgres, databases[1]),
+        "BATON_EXPORTS": environment.get("BATON_EXPORTS") or str(folder / "exports"),
         **object_store(folder, environment),
     }
+    Path(values["BATON_EXPORTS"]).mkdir(parents=True, exist_ok=True)
     say(f"object store    {values['BATON_LANDING_ROOT']} and {values['BATON_LAKE_DATA']}")
     for_servers = env_files.read_template(HERE / "server.env", values)
     for_clients = env_files.read_template(HERE / "client.env", values)

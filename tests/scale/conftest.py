@@ -53,7 +53,7 @@ def postgres() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> str:
+def redis_url() -> str:
     """The URL of a Redis."""
     try:
         with redis.Redis.from_url(REDIS) as client:

@@ -23,7 +23,7 @@ def start(folder: Path) -> Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, postgres: str, redis_server: str) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, postgres: str, redis_url: str) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("scale")
     try:
         yield start(folder)
@@ -115,7 +115,7 @@ def test_no_secret_is_in_a_log_or_in_a_command_line(stack: Stack) -> None:
 
 
 def test_a_stack_that_is_started_again_has_what_it_had_and_a_clean_one_has_nothing(
-    stack: Stack, postgres: str, redis_server: str
+    stack: Stack, postgres: str, redis_url: str
 ) -> None:
     folder, owner = stack.folder, stores.stack_id(stack.folder)
     with local.client(stack) as api:
