@@ -47,9 +47,7 @@ class Store(Protocol):
     def incoming(self, root: Path | str, name: str) -> contextlib.AbstractContextManager[Path]: ...
     def publish(self, written: Path, batch: Path | str) -> bool: ...
     def published(self, batch: Path | str) -> bool: ...
-    def batches(
-        self, root: Path | str, sources: Collection[tuple[str, str]] | None
-    ) -> Iterator[tuple[str, str, str]]: ...
+    def batches(self, root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]: ...
     def opened(self, path: Path | str) -> contextlib.AbstractContextManager[BufferedIOBase]: ...
     def remove(self, batch: Path | str) -> None: ...
     def remove_leftovers(self, _root: Path | str, _older_than_seconds: float) -> int: ...
@@ -107,8 +105,9 @@ class Batch:
         path = store.join(self.folder, MANIFEST)
         try:
             with store.opened(path) as file:
-                text = file.read()
-            manifest = Manifest.model_validate_json(text)
+                content = file.read()
+            # Outside of the block, where an exception is the store's fault.
+            manifest = Manifest.model_validate_json(content)
         except (OSError, ValidationError) as error:
             raise BatchError(f"{path}: not a manifest that can be read: {error}") from error
         if (manifest.source, manifest.batch_id) != (self.source, self.batch_id):
@@ -219,18 +218,15 @@ def published(batch: Batch) -> bool:
 
 
 def landed(root: Path | str, sources: Collection[str] | None = None) -> list[Batch]:
-    """Every published batch of the sources, or of every source; oldest id first within one.
+    """Every published batch, oldest id first within a source; of all sources, or of these. Passes over anything else.
 
-    Other things there are passed over. Costs one listing a source, whatever the number of batches; in an object store
-    one request for a thousand objects.
+    Costs one listing a source, whatever the number of batches; in an object store one request for a thousand objects.
 
-    Raises LandingError for a source's folder that cannot be listed or is a link, which would lead out of the root, and
-    for an object store that does not answer.
+    Raises LandingError for a source's folder that cannot be listed or is a link, which would lead out of the root.
     """
-    names = None if sources is None else {split_source(source) for source in sources}
     return [
         Batch(root, f"{source}.{table}", batch_id)
-        for source, table, batch in store_of(root).batches(root, names)
+        for source, table, batch in store_of(root).batches(root, sources)
         if NAME.fullmatch(source) and NAME.fullmatch(table) and batch.startswith("batch_id=")
         if BATCH_ID.fullmatch(batch_id := batch.removeprefix("batch_id="))
     ]

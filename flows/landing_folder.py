@@ -72,14 +72,12 @@ def published(batch: Path | str) -> bool:
     return Path(batch, RECORDS).exists()
 
 
-def batches(root: Path | str, sources: Collection[tuple[str, str]] | None) -> Iterator[tuple[str, str, str]]:
+def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]:
     """Names of every folder `<name>/<name>/batch_id=<id>`, sorted; one listing a source, however many batches."""
     root = Path(root)
     for source in filter(NAME.fullmatch, _folders(root)):
-        if sources is not None and all(source != system for system, _ in sources):
-            continue
         for table in filter(NAME.fullmatch, _folders(_no_link(root / source))):
-            if sources is None or (source, table) in sources:
+            if sources is None or f"{source}.{table}" in sources:
                 for batch in _folders(_no_link(root / source / table)):
                     yield source, table, batch
 

@@ -5,7 +5,7 @@ The records are put first, under a name made from their content, then the manife
 leaves records that nobody refers to, and of two writers of one batch the first to put its manifest stands, whole.
 
 Credentials come from the environment that boto3 reads: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ….
-What is answered by 503 is asked again, by botocore and by s3fs; AWS_MAX_ATTEMPTS says how often.
+A store that answers 503 is asked again, by botocore and by s3fs, some ten times in half a minute.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.landing_folder import MANIFEST, RECORDS, LandingError
+from flows.settings import split_source
 
 HINT = "look at BATON_LANDING_ROOT, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
@@ -58,11 +59,11 @@ def published(batch: Path | str) -> bool:
         return bool(store.exists(f"{folder}/{MANIFEST}"))
 
 
-def batches(root: Path | str, sources: Collection[tuple[str, str]] | None) -> Iterator[tuple[str, str, str]]:
+def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple[str, str, str]]:
     """Names of every `<name>/<name>/batch_id=<id>` that has a manifest; one request for each thousand objects."""
     with _store(root) as (store, folder):
-        places = [folder] if sources is None else ["/".join([folder, *source]) for source in sorted(sources)]
-        found = sorted(key for place in places for key in store.find(place))
+        below = [""] if sources is None else ["/" + "/".join(split_source(source)) for source in sources]
+        found = sorted(key for names in below for key in store.find(folder + names))
     for key in found:
         parts = key.removeprefix(f"{folder}/").split("/")
         if len(parts) == 4 and parts[3] == MANIFEST:
@@ -71,14 +72,10 @@ def batches(root: Path | str, sources: Collection[tuple[str, str]] | None) -> It
 
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[BufferedIOBase]:
-    """A copy of an object to read; FileNotFoundError if there is none, LandingError if the store cannot say."""
+    """A copy of an object, by one GET; FileNotFoundError if there is none, LandingError if the store cannot say."""
     with tempfile.NamedTemporaryFile() as copy:
-        found = False
-        with _store(path) as (store, key), contextlib.suppress(FileNotFoundError):
+        with _store(path, FileNotFoundError) as (store, key):
             store.get_file(key, copy.name)
-            found = True
-        if not found:
-            raise FileNotFoundError(f"{path}: there is no such object")
         with Path(copy.name).open("rb") as file:
             yield file
 
@@ -94,13 +91,13 @@ def remove(batch: Path | str) -> None:
 def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
     """Removes records without a manifest that are so old that nobody can be about to put it; how many."""
     with _store(root) as (store, folder):
-        found = store.find(folder, detail=True)
+        found = set(store.find(folder))
         alone = [
             key
-            for key, about in found.items()
+            for key in found
             if key.rpartition("/")[2].startswith(RECORDS.partition(".")[0] + "-")
             and f"{key.rpartition('/')[0]}/{MANIFEST}" not in found
-            and about["LastModified"].timestamp() < time.time() - older_than_seconds
+            and store.modified(key).timestamp() < time.time() - older_than_seconds
         ]
         for key in alone:
             store.rm_file(key)
@@ -108,15 +105,20 @@ def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
 
 
 @contextlib.contextmanager
-def _store(url: Path | str) -> Iterator[tuple[Any, str]]:
-    """The store of a URL, and the URL's path in it; any error of the block is a LandingError."""
+def _store(url: Path | str, *but_for: type[Exception]) -> Iterator[tuple[Any, str]]:
+    """The store of a URL, and the URL's path in it; whatever goes wrong there, but for these, is a LandingError.
+
+    A listing or a PUT is answered "not found" only where there is no bucket, which must not look like an empty one.
+    """
     import fsspec
 
     try:
         # Listings are not kept: others write, too.
         store, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         yield store, path.rstrip("/")
+    except (LandingError, *but_for):
+        raise
     except Exception as error:
         raise LandingError(
-            f"{url}: the object store could not be used, {type(error).__name__}: {error}; {HINT}"
+            f"{url}: the object store could not be used: {type(error).__name__}: {error}; {HINT}"
         ) from error

@@ -322,7 +322,7 @@ def test_the_transform_reads_only_batches_that_the_warehouse_lacks(
     assert not any(old[0].batch_id in request for request in read)
     out, err = capfd.readouterr()
     logs = "".join(file.read_text() for file in tmp_path.joinpath("dbt-logs").iterdir())
-    assert "read_json" in logs
+    assert "PASS=" in logs
     assert "canary" not in out + err + logs
 
 
