@@ -82,9 +82,10 @@ def faults(findings: list[Finding]) -> list[Finding]:
 
 def the_fault(findings: list[Finding]) -> Finding:
     """The only one."""
-    (fault,) = faults(findings)
-    assert fault.mend
-    return fault
+    found = faults(findings)
+    assert len(found) == 1, found
+    assert found[0].mend
+    return found[0]
 
 
 def client(stack: local.Stack) -> SyncPrefectClient:

@@ -110,7 +110,7 @@ def test_a_place_for_the_lakes_files_that_cannot_be_written_is_named(stack: Stac
 def test_an_object_store_that_does_not_answer_is_two_lines(stack: Stack) -> None:
     closed = f"http://127.0.0.1:{processes.free_port()}"
     found = faults(examined(stack, AWS_ENDPOINT_URL=closed, AWS_SECRET_ACCESS_KEY="canary-of-the-store"))
-    assert [fault.check for fault in found] == ["landing", "lake data"]
+    assert [fault.check for fault in found] == ["landing", "lake data"], found
     assert all(closed in fault.message for fault in found)
 
 
