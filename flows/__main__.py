@@ -1,12 +1,11 @@
 """`python -m flows quarantine | replay | prune | maintain`: what a person does with batches and the lake by hand."""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from flows import lake, ledger, turns
+from flows import lake, landing, ledger, turns
 from flows.landing import BatchError, check_batch_id, landed
 from flows.settings import Settings, split_source
 
@@ -59,9 +58,9 @@ def remove(settings: Settings, cutoff: datetime, dry_run: bool) -> int:
             removed += 1
             print(f"{'would remove' if dry_run else 'removed'} {batch.folder}")
             if not dry_run:
-                # The records go first: without them the folder is no batch to any reader.
-                batch.records.unlink(missing_ok=True)
-                shutil.rmtree(batch.folder)
+                landing.remove(batch)
+    if not dry_run and (leftovers := landing.remove_leftovers(settings.landing_root, older_than_seconds=86400)):
+        print(f"removed {leftovers} objects that killed extracts left")
     print(f"{removed} batches extracted before {cutoff:%Y-%m-%d %H:%M} UTC {'would be ' if dry_run else ''}removed")
     return 0
 
@@ -100,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "maintain":
             return maintain(settings, arguments.days)
         return prune(settings, arguments.days, arguments.dry_run)
-    except (ValueError, ledger.WarehouseBusy) as error:
+    except (ValueError, ledger.WarehouseBusy, landing.LandingError) as error:
         print(error, file=sys.stderr)
         return 2
 

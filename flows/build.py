@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flows import lake
@@ -82,7 +83,8 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
 
     # profiles.yml and the base models read these; dbt changes the working directory, so relative ones would move.
     os.environ["BATON_TARGET"] = settings.target
-    os.environ["BATON_LANDING_ROOT"] = str(settings.landing_root.absolute())
+    root = settings.landing_root
+    os.environ["BATON_LANDING_ROOT"] = str(root.absolute() if isinstance(root, Path) else root)
     os.environ["BATON_WAREHOUSE"] = str(settings.warehouse.absolute())
     os.environ["DBT_DUCKDB_KEEP_OPEN"] = "True"
     # log_level is given because prefect-dbt takes Prefect's own, and has no word for WARNING (it says `warn`).

@@ -88,7 +88,7 @@ def land(batch: Batch, base_url: str, page_size: int, allow_empty: bool) -> Mani
                 "If an empty source is right, run with allow_empty=True"
             )
         manifest = writer.publish(total=page.total, extracted_at=datetime.now(UTC), flow_run_id=UUID(flow_run.id))
-    logger.info("%s %s: %d rows published at %s", batch.source, batch.batch_id, manifest.rows, batch.records)
+    logger.info("%s %s: %d rows published at %s", batch.source, batch.batch_id, manifest.rows, batch.folder)
     return manifest
 
 
@@ -129,6 +129,6 @@ def describe(batch: Batch, manifest: Manifest, seconds: float) -> None:
         markdown=(
             f"| | |\n|---|---|\n| source | `{manifest.source}` |\n| batch | `{manifest.batch_id}` |\n"
             f"| rows | {manifest.rows:,} |\n| bytes | {manifest.bytes:,} |\n| seconds | {seconds:.2f} |\n"
-            f"| rows/s | {rate:,.0f} |\n| landed at | `{batch.records}` |\n"
+            f"| rows/s | {rate:,.0f} |\n| landed at | `{batch.folder}` |\n"
         ),
     )

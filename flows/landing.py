@@ -1,35 +1,32 @@
 """Immutable batches under a landing root. Knows nothing of Prefect.
 
-A batch is a folder with two files, `<root>/<source>/<table>/batch_id=<id>/{records.jsonl.gz,manifest.json}`.
-It is written under `<root>/_incoming` and renamed into place whole, so a reader sees all of it or nothing,
-with no lock and no database; the rename of the folder is the publication.
+A batch is its records and its manifest, `<root>/<source>/<table>/batch_id=<id>/{records.jsonl.gz,manifest.json}`. The
+root is a folder (`landing_folder`) or the URL of an object store (`landing_objects`). Either way a batch is published
+by one act that happens or does not, so a reader sees all of it or nothing, with no lock and no database.
 """
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import json
 import os
 import re
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from flows import landing_folder, landing_objects
+from flows.landing_folder import MANIFEST, NAME, RECORDS, LandingError
 from flows.settings import split_source
 
-RECORDS = "records.jsonl.gz"
-MANIFEST = "manifest.json"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+__all__ = ["MANIFEST", "RECORDS", "Batch", "BatchError", "LandingError", "Manifest", "landed", "published", "writing"]
+
 BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 SCHEMA_VERSION = 1
 COMPRESSION = 1  # twice as fast as the default for files a fifth larger; extracts are bound by it
@@ -40,6 +37,20 @@ _line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 class BatchError(Exception):
     """A batch in the landing is not what its manifest says; the message names the file."""
+
+
+class Store(Protocol):
+    """How batches are kept: the functions of `landing_folder` and of `landing_objects`."""
+
+    def records_name(self, _sha256: str) -> str: ...
+    def join(self, root: Path | str, *names: str) -> Path | str: ...
+    def incoming(self, root: Path | str, name: str) -> contextlib.AbstractContextManager[Path]: ...
+    def publish(self, written: Path, batch: Path | str) -> bool: ...
+    def published(self, batch: Path | str) -> bool: ...
+    def batches(self, root: Path | str) -> Iterator[tuple[str, str, str]]: ...
+    def opened(self, path: Path | str) -> contextlib.AbstractContextManager[BufferedIOBase]: ...
+    def remove(self, batch: Path | str) -> None: ...
+    def remove_leftovers(self, _root: Path | str, _older_than_seconds: float) -> int: ...
 
 
 class Manifest(BaseModel):
@@ -67,7 +78,8 @@ class Manifest(BaseModel):
 class Batch:
     """A published batch, by its place. Nothing of it has been read yet."""
 
-    root: Path
+    root: Path | str
+    """A folder, or the URL of an object store such as s3://bucket/landing."""
     source: str
     batch_id: str
 
@@ -77,18 +89,22 @@ class Batch:
         return self.source, self.batch_id
 
     @property
-    def folder(self) -> Path:
-        return self.root.joinpath(*split_source(self.source), f"batch_id={check_batch_id(self.batch_id)}")
+    def folder(self) -> Path | str:
+        """The folder of the batch, or the URL that its objects begin with."""
+        names = *split_source(self.source), f"batch_id={check_batch_id(self.batch_id)}"
+        return store_of(self.root).join(self.root, *names)
 
-    @property
-    def records(self) -> Path:
-        return self.folder / RECORDS
+    def records(self, manifest: "Manifest") -> Path | str:
+        """The file, or the object, that the records are in."""
+        store = store_of(self.root)
+        return store.join(self.folder, store.records_name(manifest.sha256))
 
     def manifest(self) -> Manifest:
         """The manifest as written; BatchError if it is missing, unreadable or another batch's."""
-        path = self.folder / MANIFEST
+        store = store_of(self.root)
+        path = store.join(self.folder, MANIFEST)
         try:
-            with _open_file(path) as file:
+            with store.opened(path) as file:
                 manifest = Manifest.model_validate_json(file.read())
         except (OSError, ValidationError) as error:
             raise BatchError(f"{path}: not a manifest that can be read: {error}") from error
@@ -99,15 +115,16 @@ class Batch:
     def verify(self) -> Manifest:
         """The manifest, once the records file has been found to have its size and sha256; else BatchError."""
         manifest = self.manifest()
+        records = self.records(manifest)
         try:
-            with _open_file(self.records) as file:
+            with store_of(self.root).opened(records) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.tell()
         except OSError as error:
-            raise BatchError(f"{self.records}: cannot be read: {error}") from error
+            raise BatchError(f"{records}: cannot be read: {error}") from error
         if (size, sha256) != (manifest.bytes, manifest.sha256):
             raise BatchError(
-                f"{self.records}: has {size} bytes with sha256 {sha256[:12]}…, but its manifest says "
+                f"{records}: has {size} bytes with sha256 {sha256[:12]}…, but its manifest says "
                 f"{manifest.bytes} bytes with {manifest.sha256[:12]}…: the file was damaged after it was published"
             )
         return manifest
@@ -160,39 +177,20 @@ class BatchWriter:
             file.write(manifest.model_dump_json(indent=2))
             file.flush()
             os.fsync(file.fileno())
-        _fsync_folder(self._folder)
-        self.batch.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._folder.rename(self.batch.folder)
-        except OSError:
-            if not self.batch.records.exists():
-                raise
-            return self.batch.manifest()
-        _fsync_folder(self.batch.folder.parent)
-        return manifest
+        store = store_of(self.batch.root)
+        path.rename(self._folder / store.records_name(sha256))
+        return manifest if store.publish(self._folder, self.batch.folder) else self.batch.manifest()
 
 
 @contextlib.contextmanager
 def writing(batch: Batch) -> Iterator[BatchWriter]:
-    """A writer for one batch. What it wrote is gone if the block ends without `publish`.
-
-    Also removes what killed writers left behind, and only that: a writer holds a lock on its folder
-    for as long as it lives, and the system drops the lock when it dies.
-    """
-    incoming = batch.root / "_incoming"
-    incoming.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        # The lock on the parent keeps a sweep from taking a folder between its making and its locking.
-        with _locked(incoming, wait=True):
-            for leftover in incoming.iterdir():
-                with contextlib.suppress(OSError), _locked(leftover):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{batch.source}.{batch.batch_id}.", dir=incoming))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            stack.enter_context(_locked(folder))
+    """A writer for one batch. What it wrote is gone if the block ends without `publish`."""
+    with store_of(batch.root).incoming(batch.root, f"{batch.source}.{batch.batch_id}") as folder:
         writer = BatchWriter(batch, folder)
-        stack.callback(writer.close)
-        yield writer
+        try:
+            yield writer
+        finally:
+            writer.close()
 
 
 def new_batch_id(scheduled_at: datetime, flow_run_id: UUID) -> str:
@@ -214,75 +212,34 @@ def check_batch_id(batch_id: str) -> str:
 
 def published(batch: Batch) -> bool:
     """Whether a reader can see the batch."""
-    return batch.records.exists()
+    return store_of(batch.root).published(batch.folder)
 
 
-def landed(root: Path) -> list[Batch]:
-    """Every published batch of every source, oldest id first within a source.
+def landed(root: Path | str) -> list[Batch]:
+    """Every published batch of every source, oldest id first within a source. Other things there are passed over.
 
-    Whatever else lies under the root is passed over. Costs one listing a source, whatever the
-    number of batches: a folder named `batch_id=<id>` is a published batch by construction.
+    Costs one listing a source, whatever the number of batches; in an object store one request for a thousand objects.
 
-    Raises BatchError for a source's folder that cannot be listed or is a link, which would lead out of the root.
+    Raises LandingError for a source's folder that cannot be listed or is a link, which would lead out of the root.
     """
     return [
         Batch(root, f"{source}.{table}", batch_id)
-        for source in _folders(root)
-        if NAME.fullmatch(source)
-        for table in _folders(_no_link(root / source))
-        if NAME.fullmatch(table)
-        for batch_id in sorted(
-            name.removeprefix("batch_id=")
-            for name in _folders(_no_link(root / source / table))
-            if name.startswith("batch_id=")
-        )
-        if BATCH_ID.fullmatch(batch_id)
+        for source, table, batch in store_of(root).batches(root)
+        if NAME.fullmatch(source) and NAME.fullmatch(table) and batch.startswith("batch_id=")
+        if BATCH_ID.fullmatch(batch_id := batch.removeprefix("batch_id="))
     ]
 
 
-def _folders(path: Path) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise BatchError(f"{path}: cannot be listed: {error}") from error
+def remove(batch: Batch) -> None:
+    """Removes a published batch."""
+    store_of(batch.root).remove(batch.folder)
 
 
-def _no_link(folder: Path) -> Path:
-    """The folder itself. Its batches would be passed over in silence if a link were not an error."""
-    if folder.is_symlink():
-        raise BatchError(f"{folder}: is a link, expected a folder; only BATON_LANDING_ROOT itself may be one")
-    return folder
+def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
+    """Removes what killed writers left in an object store; how many objects. In a folder the next writer does it."""
+    return store_of(root).remove_leftovers(root, older_than_seconds)
 
 
-def _open_file(path: Path) -> BufferedReader:
-    """Opens a batch's file for reading; OSError for a link, which may lead anywhere, and for what is no file."""
-    if path.parent.is_symlink():
-        raise OSError(f"{path.parent} is a link, expected a folder")
-    # Without O_NONBLOCK a named pipe would be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("expected a file")
-    return os.fdopen(descriptor, "rb")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Holds the folder's lock; unless it waits, BlockingIOError (an OSError) if a living process has it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def store_of(root: Path | str) -> Store:
+    """How batches are kept under this root."""
+    return landing_objects if "://" in str(root) else landing_folder

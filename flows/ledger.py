@@ -64,33 +64,47 @@ class Conflict(WarehouseBusy):
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-InTransaction = Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result]
 TRIES = 20
 
 
-def _transaction(function: InTransaction[Arguments, Result]) -> InTransaction[Arguments, Result]:
-    """All of the function or nothing of it; on the lake again, from the start, if another transaction was first."""
+def _again(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Calls the function again if, on the lake, another process was first."""
+
+    @functools.wraps(function)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        for _ in range(TRIES - 1):
+            try:
+                return function(*arguments, **options)
+            except duckdb.Error as error:
+                if not lake.is_conflict(error):
+                    raise
+                time.sleep(random.uniform(0.05, 0.5))
+        return function(*arguments, **options)
+
+    return run
+
+
+def _transaction(
+    function: Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result],
+) -> Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result]:
+    """All of the function or nothing of it."""
 
     @functools.wraps(function)
     def run(
         connection: duckdb.DuckDBPyConnection, /, *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        for tries_left in reversed(range(TRIES)):
-            try:
-                connection.execute(TABLES)
-                connection.begin()
-                result = function(connection, *arguments, **options)
-                connection.commit()
-                return result
-            except BaseException as error:
-                with contextlib.suppress(duckdb.TransactionException):  # A failed commit has ended it already.
-                    connection.rollback()
-                if not (lake.is_conflict(error) and tries_left):
-                    raise
-                time.sleep(random.uniform(0.05, 0.5))
-        raise AssertionError("the last try returns or raises")
+        connection.execute(TABLES)
+        connection.begin()
+        try:
+            result = function(connection, *arguments, **options)
+            connection.commit()
+        except BaseException:
+            with contextlib.suppress(duckdb.TransactionException):  # A commit that failed has ended it.
+                connection.rollback()
+            raise
+        return result
 
-    return run
+    return _again(run)
 
 
 @dataclass(frozen=True)
@@ -193,6 +207,7 @@ class State:
 EMPTY = State(frozenset(), frozenset(), {}, None, frozenset(), False)
 
 
+@_again
 def read(settings: Settings) -> State:
     """The state of the ledger; of a warehouse that does not exist yet, the empty one."""
     if not settings.on_lake and not settings.warehouse.exists():
@@ -204,7 +219,9 @@ def read(settings: Settings) -> State:
             failures = connection.sql("select source, batch_id, count(*) from ops.failures group by all").fetchall()
             project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
             finished, set_aside = untold(connection)
-        except duckdb.CatalogException:
+        except duckdb.CatalogException as error:
+            if lake.is_conflict(error):
+                raise
             return EMPTY
     return State(
         frozenset(processed),
@@ -244,6 +261,7 @@ SetAside = tuple[str, str, str, UUID]
 """Source, batch id, reason, and the transform's flow run."""
 
 
+@_again
 def untold(connection: duckdb.DuckDBPyConnection) -> tuple[list[Finished], list[SetAside]]:
     """What was written and the server is not known to have been told of."""
     finished = connection.sql(
@@ -287,6 +305,7 @@ def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
     return bool(found)
 
 
+@_again
 def quarantined(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, datetime]]:
     """Source, batch id, reason and time (UTC) of every batch that was set aside, oldest first."""
     connection.execute(TABLES)
@@ -303,6 +322,7 @@ def note_failures(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch
         connection.execute("insert into ops.failures (source, batch_id, reason) values (?, ?, ?)", [*batch.key, reason])
 
 
+@_again
 def base_rows(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[Key, int]:
     """Rows that the base model of each batch's source holds of it; 0 where there is no such model or batch."""
     wanted: dict[str, list[str]] = {}

@@ -150,7 +150,7 @@ def build_and_record(
     with ledger.opened(settings) as connection:
         loaded = ledger.base_rows(connection, manifests)
         wrong = [
-            f"{batch.records}: {loaded[batch.key]} rows in the warehouse, {manifest.rows} in the manifest"
+            f"{batch.folder}: {loaded[batch.key]} rows in the warehouse, {manifest.rows} in the manifest"
             for batch, manifest in manifests.items()
             if loaded[batch.key] != manifest.rows
         ]

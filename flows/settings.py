@@ -2,12 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
 SOURCE_NAME = re.compile(r"([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)")
+
+
+def folder_or_url(root: object) -> object:
+    """A path, unless it is an fsspec URL such as s3://bucket/landing."""
+    return Path(root) if isinstance(root, str) and "://" not in root else root
 
 
 class Settings(BaseSettings):
@@ -18,8 +24,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BATON_")
 
-    landing_root: Path = PROJECT / "data" / "landing"
-    """The folder under which extracts publish their batches."""
+    landing_root: Annotated[Path | str, BeforeValidator(folder_or_url)] = PROJECT / "data" / "landing"
+    """The folder, or the URL of an object store, under which extracts publish their batches."""
     warehouse: Path = PROJECT / "data" / "warehouse.duckdb"
     """The DuckDB file that dbt builds and that holds the ledger."""
     api_urls: dict[str, str] = {"dummyjson": "https://dummyjson.com"}

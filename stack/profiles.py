@@ -49,12 +49,12 @@ class Stack:
         return Settings.model_validate({"target": "dev", **{name: value for name, value in values.items() if value}})
 
     @property
-    def landing(self) -> Path:
-        return Path(self.environment["BATON_LANDING_ROOT"])
+    def landing(self) -> Path | str:
+        return self.settings.landing_root
 
     @property
     def warehouse(self) -> Path:
-        return Path(self.environment["BATON_WAREHOUSE"])
+        return self.settings.warehouse
 
 
 def named(name: str) -> Profile:

@@ -16,8 +16,10 @@
     {%- set folder = landing_folder(source_relation) -%}
     {%- set name = source_relation.schema ~ '.' ~ source_relation.identifier -%}
     {%- set missing -%}
-        select regexp_extract(file, 'batch_id=(\d{8}T\d{6}Z-[0-9a-f]{12})/records\.jsonl\.gz$', 1) as batch_id
-        from glob('{{ folder }}/batch_id=*/records.jsonl.gz')
+        {#- What publishes a batch: flows/landing_folder.py, flows/landing_objects.py. #}
+        {%- set published = 'manifest.json' if '://' in folder else 'records.jsonl.gz' %}
+        select regexp_extract(file, 'batch_id=(\d{8}T\d{6}Z-[0-9a-f]{12})/[^/]*$', 1) as batch_id
+        from glob('{{ folder }}/batch_id=*/{{ published }}')
         where batch_id <> ''
         {%- if is_incremental() %} and batch_id not in (select _batch_id from {{ this }}) {%- endif %}
         {%- if quarantine_exists() %}
@@ -67,7 +69,7 @@ records as (
     {%- if wanted %}
     from
         read_ndjson_objects(
-            [{{ quoted_files(landing_folder(source_relation), wanted, 'records.jsonl.gz') }}],
+            [{{ quoted_records(landing_folder(source_relation), wanted) }}],
             hive_partitioning = true, hive_types_autocast = false
         )
     {%- else %}
@@ -195,6 +197,27 @@ left join structures
         env_var('BATON_LANDING_ROOT', '../data/landing'), source_relation.schema, source_relation.identifier
     ] | join('/') -%}
     {{- return(folder | replace("'", "''")) -}}
+{%- endmacro %}
+
+
+{#- In an object store the records' name is made from their sha256, which the manifest has. -#}
+{% macro quoted_records(folder, batch_ids) -%}
+    {%- if '://' in folder -%}
+        {%- set names -%}
+            select batch_id, sha256
+            from read_json(
+                [{{ quoted_files(folder, batch_ids, 'manifest.json') }}],
+                columns = {batch_id: 'text', sha256: 'text'}
+            )
+            where regexp_full_match(sha256, '[0-9a-f]{64}')
+            order by batch_id
+        {%- endset -%}
+        {%- for batch_id, sha256 in run_query(names).rows -%}
+            '{{ folder }}/batch_id={{ batch_id }}/records-{{ sha256 }}.jsonl.gz'{{ ', ' if not loop.last }}
+        {%- endfor -%}
+    {%- else -%}
+        {{ quoted_files(folder, batch_ids, 'records.jsonl.gz') }}
+    {%- endif -%}
 {%- endmacro %}
 
 

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows import api, ledger, processing, transform
-from flows.landing import MANIFEST, RECORDS, Batch, BatchError
+from flows.landing import MANIFEST, RECORDS, Batch, BatchError, LandingError
 from flows.settings import Settings
 from stack.sample_api import SampleApi, server
 from tests.chaos import counts
@@ -66,7 +66,7 @@ def test_a_manifest_is_what_the_file_is_or_is_refused_by_a_message_that_names_it
         batch = Batch(Path(root), "dummyjson.products", GOOD)
         batch.folder.mkdir(parents=True)
         content = gzip.compress(b'{"id":1}\n')
-        batch.records.write_bytes(content + damage)
+        (batch.folder / RECORDS).write_bytes(content + damage)
         manifest = {key: value for key, value in (true_manifest(content, 1) | changed).items() if key not in missing}
         (batch.folder / MANIFEST).write_text(json.dumps(manifest))
         try:
@@ -176,14 +176,14 @@ def put_batch(root: Path, kind: str, number: int, outside: Path) -> None:
     except OSError:  # The tree has something else in its way.
         return
     if kind in ("whole", "no manifest", "unreadable") or kind.endswith("as manifest"):
-        batch.records.write_bytes(content)
+        (batch.folder / RECORDS).write_bytes(content)
     if kind in ("whole", "no records", "unreadable") or kind.endswith("as records"):
         (batch.folder / MANIFEST).write_text(json.dumps(manifest))
     if kind.endswith((" as records", " as manifest")):
         name = RECORDS if kind.endswith("records") else MANIFEST
         put(batch.folder / name, {"link": "link to a file outside"}.get(kind.split()[0], kind.split()[0]), outside)
     if kind == "unreadable":
-        batch.records.chmod(0)
+        (batch.folder / RECORDS).chmod(0)
 
 
 @many
@@ -205,7 +205,7 @@ def test_whatever_lies_in_the_landing_is_a_whole_batch_or_set_aside_by_name_and_
         with watched() as opened:
             try:
                 found = processing.find_pending(settings_, None)
-            except BatchError as error:  # A source's own folder is a link: nothing can be told of it.
+            except LandingError as error:  # A source's own folder is a link: nothing can be told of it.
                 assert "is a link" in str(error)
                 found = None
         away = [path for path in opened if path.startswith(str(outside.parent))]
@@ -214,7 +214,7 @@ def test_whatever_lies_in_the_landing_is_a_whole_batch_or_set_aside_by_name_and_
             return
         for batch, manifest in found.manifests.items():
             assert (manifest.source, manifest.batch_id) == batch.key
-            assert batch.records.resolve().is_relative_to(root.resolve())
+            assert (batch.folder / RECORDS).resolve().is_relative_to(root.resolve())
         for batch, reason in found.damaged.items():
             assert str(batch.folder) in reason
         whole = {f"20261124T120000Z-{number:012x}" for kind, number in reversed(made) if kind == "whole"}

@@ -225,5 +225,5 @@ def test_each_run_has_an_artifact_that_says_how_much_and_where(room: Room) -> No
     (artifact,) = made
     assert artifact["key"] == "batch-dummyjson-products"
     (batch,) = landed(room.landing)
-    for part in ("| rows | 7 |", batch.batch_id, str(batch.records), "rows/s"):
+    for part in ("| rows | 7 |", batch.batch_id, str(batch.folder), "rows/s"):
         assert part in artifact["data"]

@@ -15,7 +15,7 @@ from prefect.states import State
 from flows import build, events, ledger
 from flows.__main__ import main as flows_command
 from flows.extract import extract
-from flows.landing import MANIFEST, Batch, landed
+from flows.landing import MANIFEST, RECORDS, Batch, landed
 from flows.processing import FAILURES_BEFORE_ISOLATION
 from flows.settings import Settings
 from flows.transform import transform
@@ -41,10 +41,12 @@ def land(room: Room, products: int = 20, **options: Any) -> Batch:
 
 def rewrite(batch: Batch, records: list[dict[str, Any]]) -> None:
     """Puts other records into a published batch and makes the manifest agree: bad data, not a damaged file."""
-    batch.records.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+    (batch.folder / RECORDS).write_bytes(
+        gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
+    )
     import hashlib
 
-    content = batch.records.read_bytes()
+    content = (batch.folder / RECORDS).read_bytes()
     manifest = json.loads((batch.folder / MANIFEST).read_text())
     manifest |= {"rows": len(records), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (batch.folder / MANIFEST).write_text(json.dumps(manifest))
@@ -106,7 +108,7 @@ def test_a_finished_transform_sends_an_event_for_each_source(room: Room) -> None
 
 def test_what_the_server_could_not_be_told_fails_no_run_and_is_told_by_the_next(room: Room, monkeypatch: Any) -> None:
     batch, damaged = land(room), land(room)
-    damaged.records.write_bytes(b"x")
+    (damaged.folder / RECORDS).write_bytes(b"x")
 
     def no_server(_: Any) -> None:
         raise httpx.ConnectError("no server")
@@ -191,10 +193,10 @@ def test_a_selector_that_matches_nothing_fails(room: Room) -> None:
 
 def test_a_damaged_file_is_named_and_set_aside_and_the_others_go_on(room: Room) -> None:
     damaged, whole = land(room), land(room)
-    damaged.records.write_bytes(b"\x1f\x8b not really gzip")
+    (damaged.folder / RECORDS).write_bytes(b"\x1f\x8b not really gzip")
     state = run()
     assert state.is_failed()
-    assert str(damaged.records) in str(state.message)
+    assert str(damaged.folder / RECORDS) in str(state.message)
     assert recorded(room) == [whole.batch_id]
     assert room.rows("select batch_id from ops.quarantine") == [(damaged.batch_id,)]
     assert run().name == "NothingToDo", "it stops nobody any longer"
@@ -202,10 +204,10 @@ def test_a_damaged_file_is_named_and_set_aside_and_the_others_go_on(room: Room) 
 
 def test_a_batch_that_was_set_aside_is_replayed_by_a_command(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
     batch = land(room)
-    content = batch.records.read_bytes()
-    batch.records.write_bytes(content[:-4])
+    content = (batch.folder / RECORDS).read_bytes()
+    (batch.folder / RECORDS).write_bytes(content[:-4])
     assert run().is_failed()
-    batch.records.write_bytes(content)
+    (batch.folder / RECORDS).write_bytes(content)
     assert flows_command(["quarantine"]) == 0
     assert batch.batch_id in capsys.readouterr().out
     assert flows_command(["replay", batch.source, batch.batch_id]) == 0

@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import fsspec
 import pytest
 import redis
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from stack.object_store import start_object_store
+from stack.processes import stop_all
 from tests.scale.lake_room import LakeRoom
 
 POSTGRES = os.environ.get("BATON_POSTGRES_URL", "postgresql://root@127.0.0.1:5432/postgres")
@@ -49,7 +53,7 @@ def postgres() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> str:
+def redis_server() -> str:
     """The URL of a Redis."""
     try:
         with redis.Redis.from_url(REDIS) as client:
@@ -90,7 +94,33 @@ def lake_room(
             "DBT_TARGET": "lake",
             "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-lake",
             "DBT_LOG_PATH": tmp_path / "dbt-logs",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
         }.items():
             monkeypatch.setenv(name, str(value))
-        yield made
+        # A run with heartbeats ends up to a second later, when their thread has seen that it should stop.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield made
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an object store on loopback that speaks S3, with a bucket `baton`."""
+    folder = tmp_path_factory.mktemp("object-store")
+    try:
+        yield start_object_store(folder, os.environ)
+    finally:
+        stop_all(folder)
+
+
+@pytest.fixture
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A URL in it where nothing is yet, and the environment that lets one in."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": object_store,
+        "AWS_ACCESS_KEY_ID": "baton",
+        "AWS_SECRET_ACCESS_KEY": "canary-of-the-store",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield f"s3://baton/{uuid.uuid4().hex[:8]}"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()

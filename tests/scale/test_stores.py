@@ -28,11 +28,11 @@ def databases_of(url: str, like: str) -> set[str]:
 
 
 @pytest.fixture
-def owner(redis_url: str) -> Iterator[str]:
+def owner(redis_server: str) -> Iterator[str]:
     """An owner whose Redis databases are emptied in the end."""
     name = f"test-{uuid4().hex[:8]}"
     yield name
-    stores.release_redis(redis_url, name)
+    stores.release_redis(redis_server, name)
 
 
 def test_databases_are_made_once_and_dropped_while_somebody_is_connected(postgres: str) -> None:
@@ -52,21 +52,21 @@ def test_databases_are_made_once_and_dropped_while_somebody_is_connected(postgre
     assert databases_of(postgres, name) == set()
 
 
-def test_a_redis_database_is_claimed_once_found_again_and_emptied(redis_url: str, owner: str) -> None:
-    url = stores.claim_redis(redis_url, owner)
-    assert url != redis_url
-    assert stores.claim_redis(redis_url, owner) == url
+def test_a_redis_database_is_claimed_once_found_again_and_emptied(redis_server: str, owner: str) -> None:
+    url = stores.claim_redis(redis_server, owner)
+    assert url != redis_server
+    assert stores.claim_redis(redis_server, owner) == url
     with redis.Redis.from_url(url) as database:
         database.set("something", "of this stack")
-        assert stores.release_redis(redis_url, owner)
+        assert stores.release_redis(redis_server, owner)
         assert database.dbsize() == 0
 
 
-def test_a_redis_database_with_something_in_it_is_nobody_elses_to_take(redis_url: str, owner: str) -> None:
-    url = stores.claim_redis(redis_url, owner)
+def test_a_redis_database_with_something_in_it_is_nobody_elses_to_take(redis_server: str, owner: str) -> None:
+    url = stores.claim_redis(redis_server, owner)
     other = f"{owner}-other"
     try:
-        taken = stores.claim_redis(redis_url, other)
+        taken = stores.claim_redis(redis_server, other)
         assert taken != url
         with pytest.raises(StackError, match="belongs to somebody else"):
             stores.claim_redis(url, other)
@@ -74,13 +74,13 @@ def test_a_redis_database_with_something_in_it_is_nobody_elses_to_take(redis_url
         with redis.Redis.from_url(url, decode_responses=True) as database:
             assert database.get(stores.MARK) == owner
     finally:
-        stores.release_redis(redis_url, other)
+        stores.release_redis(redis_server, other)
 
 
 def test_a_redis_database_that_was_named_and_has_lost_its_mark_is_emptied_all_the_same(
-    redis_url: str, owner: str
+    redis_server: str, owner: str
 ) -> None:
-    url = stores.claim_redis(redis_url, owner)
+    url = stores.claim_redis(redis_server, owner)
     with redis.Redis.from_url(url) as database:
         database.delete(stores.MARK)
         database.set("after a restart", "without persistence")

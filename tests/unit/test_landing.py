@@ -42,11 +42,11 @@ def publish(batch: Batch, records: list[dict[str, object]]) -> Manifest:
 def test_a_published_batch_holds_the_records_and_a_manifest_that_describes_them(tmp_path: Path) -> None:
     batch = batch_of(tmp_path)
     manifest = publish(batch, [{"id": 1, "title": "é 🎉 \x00"}, {"id": 2}])
-    lines = gzip.decompress(batch.records.read_bytes()).decode().splitlines()
+    lines = gzip.decompress((batch.folder / RECORDS).read_bytes()).decode().splitlines()
     assert [json.loads(line) for line in lines] == [{"id": 1, "title": "é 🎉 \x00"}, {"id": 2}]
     assert manifest == batch.manifest() == batch.verify()
-    assert (manifest.rows, manifest.total, manifest.bytes) == (2, 2, batch.records.stat().st_size)
-    assert batch.records == tmp_path / "dummyjson/products" / f"batch_id={batch.batch_id}" / RECORDS
+    assert (manifest.rows, manifest.total, manifest.bytes) == (2, 2, (batch.folder / RECORDS).stat().st_size)
+    assert batch.folder / RECORDS == tmp_path / "dummyjson/products" / f"batch_id={batch.batch_id}" / RECORDS
     assert landed(tmp_path) == [batch]
 
 
@@ -100,7 +100,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_a_living_ones_
 def test_an_empty_batch_is_a_batch(tmp_path: Path) -> None:
     batch = batch_of(tmp_path)
     assert publish(batch, []).rows == 0
-    assert gzip.decompress(batch.records.read_bytes()) == b""
+    assert gzip.decompress((batch.folder / RECORDS).read_bytes()) == b""
     assert landed(tmp_path) == [batch]
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_source_name_never_becomes_a_path(tmp_path: Path, source: str
 def test_a_file_that_was_damaged_after_publishing_is_named(tmp_path: Path) -> None:
     batch = batch_of(tmp_path)
     publish(batch, [{"id": 1}])
-    batch.records.write_bytes(batch.records.read_bytes()[:-1] + b"x")
+    (batch.folder / RECORDS).write_bytes((batch.folder / RECORDS).read_bytes()[:-1] + b"x")
     with pytest.raises(BatchError, match=f"{batch.batch_id}/records.jsonl.gz: has .* damaged after it was published"):
         batch.verify()
 
@@ -157,4 +157,4 @@ def test_a_manifest_of_another_batch_is_refused(tmp_path: Path) -> None:
 def test_half_a_surrogate_pair_does_not_break_the_file(tmp_path: Path) -> None:
     batch = batch_of(tmp_path)
     publish(batch, [{"id": 1, "title": "broken \ud83c"}])
-    assert json.loads(gzip.decompress(batch.records.read_bytes()).decode())["title"] == "broken ?"
+    assert json.loads(gzip.decompress((batch.folder / RECORDS).read_bytes()).decode())["title"] == "broken ?"

@@ -1,0 +1,114 @@
+"""Batches in an object store, through fsspec: published by one conditional PUT of the manifest. No rename, no lock.
+
+The records are put first, under a name made from their content, then the manifest, if there is none yet
+(`If-None-Match: *`). A batch is there when its manifest is. So a writer that is killed leaves records that nobody
+refers to, and of two writers of one batch the first to put its manifest stands, whole.
+
+Credentials come from the environment that boto3 reads: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ….
+A store that answers 503 is asked again, by botocore and by s3fs, some ten times in half a minute.
+"""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
+
+from flows.landing_folder import MANIFEST, RECORDS, LandingError
+
+BLOCK_BYTES = 2**24
+"""How much of an object is asked for at once."""
+
+
+def records_name(sha256: str) -> str:
+    """The name of the records' object in a batch."""
+    return f"records-{sha256}.jsonl.gz"
+
+
+def join(root: Path | str, *names: str) -> str:
+    """A URL below the root."""
+    return "/".join([str(root).rstrip("/"), *names])
+
+
+@contextlib.contextmanager
+def incoming(_root: Path | str, name: str) -> Iterator[Path]:
+    """A folder on the local disk to write a batch in."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
+        yield Path(folder)
+
+
+def publish(written: Path, batch: Path | str) -> bool:
+    """Puts what was written; False if the batch has been published already, which then stands."""
+    (records,) = written.glob("records*")
+    with _store(batch) as (store, folder):
+        store.put_file(str(records), f"{folder}/{records.name}")
+        try:
+            store.pipe_file(f"{folder}/{MANIFEST}", (written / MANIFEST).read_bytes(), mode="create")
+        except OSError:  # FileExistsError, or what s3fs makes of 412, Precondition Failed.
+            if not store.exists(f"{folder}/{MANIFEST}"):
+                raise
+            return False
+    return True
+
+
+def published(batch: Path | str) -> bool:
+    """Whether a reader can see the batch."""
+    with _store(batch) as (store, folder):
+        return bool(store.exists(f"{folder}/{MANIFEST}"))
+
+
+def batches(root: Path | str) -> Iterator[tuple[str, str, str]]:
+    """Names of every `<name>/<name>/batch_id=<id>` that has a manifest; one request for each thousand objects."""
+    with _store(root) as (store, folder):
+        found = sorted(store.find(folder))
+    for key in found:
+        parts = key.removeprefix(f"{folder}/").split("/")
+        if len(parts) == 4 and parts[3] == MANIFEST:
+            yield parts[0], parts[1], parts[2]
+
+
+@contextlib.contextmanager
+def opened(path: Path | str) -> Iterator[BufferedIOBase]:
+    """An object to read; FileNotFoundError if there is none, LandingError if the store cannot say."""
+    with _store(path) as (store, key), store.open(key, "rb", block_size=BLOCK_BYTES) as file:
+        yield cast(BufferedIOBase, file)
+
+
+def remove(batch: Path | str) -> None:
+    """Removes a batch; the manifest goes first, because without it there is no batch to any reader."""
+    with _store(batch) as (store, folder):
+        store.rm_file(f"{folder}/{MANIFEST}")
+        store.rm(folder, recursive=True)
+
+
+def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
+    """Removes records without a manifest that are so old that nobody can be about to put it; how many."""
+    with _store(root) as (store, folder):
+        found = store.find(folder, detail=True)
+        alone = [
+            key
+            for key, about in found.items()
+            if key.rpartition("/")[2].startswith(RECORDS.partition(".")[0] + "-")
+            and f"{key.rpartition('/')[0]}/{MANIFEST}" not in found
+            and about["LastModified"].timestamp() < time.time() - older_than_seconds
+        ]
+        for key in alone:
+            store.rm_file(key)
+    return len(alone)
+
+
+@contextlib.contextmanager
+def _store(url: Path | str) -> Iterator[tuple[Any, str]]:
+    """The store of a URL, and the URL's path in it; whatever the store says, but for "not found", is a LandingError."""
+    import fsspec
+
+    try:
+        # Listings are not kept: others write, too.
+        store, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
+        yield store, path.rstrip("/")
+    except (FileNotFoundError, LandingError):
+        raise
+    except Exception as error:
+        raise LandingError(f"{url}: the object store could not be used: {type(error).__name__}: {error}") from error
