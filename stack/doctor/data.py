@@ -14,7 +14,7 @@ import duckdb
 import fsspec
 
 from flows import ledger
-from flows.landing import Batch, BatchError, landed
+from flows.landing import Batch, BatchError, LandingError, landed
 from stack.doctor.findings import Finding
 from stack.doctor.patient import Patient
 from stack.doctor.server import skew
@@ -37,7 +37,7 @@ def landing(patient: Patient) -> Iterator[Finding]:
         return
     probe = f"{root.rstrip('/')}/_doctor-{uuid4().hex}"
     try:
-        system, path = fsspec.core.url_to_fs(probe)
+        system, path = fsspec.core.url_to_fs(probe, use_listings_cache=False)
         try:
             system.pipe_file(path, b"probe")
             read = system.cat_file(path)
@@ -87,8 +87,8 @@ def in_step(patient: Patient) -> Iterator[Finding]:
     except ledger.WarehouseBusy:
         yield Finding("ledger", "skipped", "another process holds the warehouse")
         return
-    except BatchError as error:
-        yield Finding("ledger", "wrong", str(error), "put a folder in the link's place")
+    except LandingError as error:
+        yield Finding("ledger", "wrong", str(error), "make it readable, and a folder")
         return
     pending = state.pending(batches)
     sweep = sweep_seconds(patient)

@@ -56,9 +56,10 @@ class Patient:
 
     @property
     def apis(self) -> list[str]:
-        """Every API server of the stack that runs here, the one that clients are told among them."""
-        here = [told.get("PREFECT_API_URL", self.api) for name, told in self.told.items() if name.startswith("server")]
-        return sorted({self.api, *here})
+        """The API server that this process is told of, and every one that a process of the stack here is told of."""
+        return sorted(
+            {self.api, *(told["PREFECT_API_URL"] for told in self.told.values() if "PREFECT_API_URL" in told)}
+        )
 
     @property
     def workers(self) -> dict[str, Mapping[str, str]]:
