@@ -23,6 +23,7 @@ CHECKS = (
     Check("configuration", server.configuration),
     Check("processes", work.processes),
     Check("API", server.reachable, ("configuration",)),
+    Check("other APIs", server.others_reachable, ("configuration", "API")),
     Check("auth", server.auth, ("configuration", "API")),
     Check("version", server.version, ASKING),
     Check("clock", server.clock, ASKING),

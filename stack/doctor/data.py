@@ -14,7 +14,7 @@ import duckdb
 import fsspec
 
 from flows import ledger
-from flows.landing import Batch, BatchError, landed
+from flows.landing import Batch, BatchError, LandingError, landed
 from stack.doctor.findings import Finding
 from stack.doctor.patient import Patient
 from stack.doctor.server import skew
@@ -51,7 +51,8 @@ def probed(name: str, root: str, variable: str) -> Finding:
         return Finding(name, "wrong", f"{root} cannot be made in {parent}", mend)
     probe = f"{root.rstrip('/')}/_doctor-{uuid4().hex}"
     try:
-        system, path = fsspec.core.url_to_fs(probe, **(ASK_ONCE if root.startswith("s3://") else {}))
+        options = ASK_ONCE if root.startswith("s3://") else {}
+        system, path = fsspec.core.url_to_fs(probe, use_listings_cache=False, **options)
         try:
             system.pipe_file(path, b"probe")
             read = system.cat_file(path)
@@ -99,8 +100,8 @@ def in_step(patient: Patient) -> Iterator[Finding]:
     except ledger.WarehouseBusy:
         yield Finding("ledger", "skipped", "another process holds the warehouse")
         return
-    except BatchError as error:
-        yield Finding("ledger", "wrong", str(error), "put a folder in the link's place")
+    except LandingError as error:
+        yield Finding("ledger", "wrong", str(error), "make it readable, and a folder")
         return
     pending = state.pending(batches)
     sweep = sweep_seconds(patient)

@@ -56,9 +56,15 @@ class Patient:
 
     @property
     def apis(self) -> list[str]:
-        """Every API server of the stack that runs here, the one that clients are told among them."""
-        here = [told.get("PREFECT_API_URL", self.api) for name, told in self.told.items() if name.startswith("server")]
-        return sorted({self.api, *here})
+        """The API server that this process is told of, and every one that a process of the stack here is told of."""
+        return sorted(
+            {self.api, *(told["PREFECT_API_URL"] for told in self.told.values() if "PREFECT_API_URL" in told)}
+        )
+
+    @cached_property
+    def answering(self) -> list[str]:
+        """Those of them that answer."""
+        return [api for api in self.apis if not why_not(self, api)]
 
     @property
     def workers(self) -> dict[str, Mapping[str, str]]:
@@ -102,6 +108,17 @@ class Patient:
     def described(self) -> tuple[list[Described], Project, list[Problem]]:
         """The automations and deployments that the files describe, and what is wrong with the files."""
         return load((), PROJECT)
+
+
+def why_not(patient: Patient, api: str) -> str:
+    """Why an API server cannot be asked; empty if it can."""
+    try:
+        answer = patient.get("/health", api, identified=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{api} cannot be reached: {error or type(error).__name__}"
+    if answer.status_code == 200 and answer.text == "true":
+        return ""
+    return f"{api}/health does not answer as Prefect's API does ({answer.status_code})"
 
 
 def find(folder: Path, scale: bool) -> Patient:

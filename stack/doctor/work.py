@@ -240,8 +240,8 @@ def automations(patient: Patient) -> Iterator[Finding]:
             }[change.kind]
             yield Finding("automations", "wrong", f"{change.name} {said}", mend)
         elif change.kind in ("skip", "keep"):
-            mend = "python -m automations apply" + (" --prune" if change.kind == "keep" else ", once that is there")
-            yield Finding("automations", "warning", f"{change.name}: {change.reason}", mend)
+            reason, _, how = change.reason.partition("; ")
+            yield Finding("automations", "warning", f"{change.name}: {reason}", how)
     if enabled.get(CRASH) is False:
         well = False
         said = f"{CRASH} is disabled: a run that was killed keeps its slot of the queue for ever"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,8 +30,9 @@ from stack import __main__ as command
 from stack import local, processes
 from stack.doctor import CHECKS, examine
 from stack.doctor.findings import Finding, healthy, secrets_of, without_secrets
-from stack.doctor.patient import TOLD, Patient, find
+from stack.doctor.patient import Patient, find
 from stack.doctor.server import inconsistent
+from tests.examined import changed, examined, faults, shell, the_fault
 
 PASSWORD = "canary-of-the-doctor"
 AUTH = f"baton:{PASSWORD}"
@@ -50,51 +50,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Stack]:
     processes.stop_all(folder)
 
 
-@contextmanager
-def shell(**variables: str) -> Iterator[None]:
-    """An environment with nothing of Prefect's or ours in it but these variables; what it was comes back."""
-    before = dict(os.environ)
-    try:
-        for name in [name for name in os.environ if name.startswith(TOLD)]:
-            del os.environ[name]
-        os.environ.update(variables, PREFECT_HOME=before["PREFECT_HOME"])
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def examined(stack: local.Stack, patient: dict[str, Any] | None = None, **variables: str | Path) -> list[Finding]:
-    """What the doctor says of the stack, with these variables changed; and never a password."""
-    with shell():
-        found = find(stack.folder, scale=False)
-        os.environ.update({name: str(value) for name, value in variables.items()})
-        findings = examine(replace(found, **(patient or {})))
-    assert PASSWORD not in repr(findings)
-    return findings
-
-
-def faults(findings: list[Finding]) -> list[Finding]:
-    """What is not well, but for what is so on every stack of the tests: schedules off, no notification block."""
-    usual = ("schedules are switched off", "notify_when_")
-    return [f for f in findings if f.level not in ("ok", "skipped") and not any(words in f.message for words in usual)]
-
-
-def the_fault(findings: list[Finding]) -> Finding:
-    """The only one."""
-    (fault,) = faults(findings)
-    assert fault.mend
-    return fault
-
-
-def client(stack: local.Stack) -> SyncPrefectClient:
-    return local.client(stack)
-
-
 def apply(stack: local.Stack) -> None:
     """What `python -m automations apply` does."""
     described, project, _ = load((), PROJECT)
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         assert carry_out(server, make_plan(server, described, project.tag, prune=True), project.tag, lambda *_: None)
 
@@ -116,13 +75,13 @@ def test_nothing_is_wrong_with_a_new_stack_and_every_check_has_looked(
 def test_it_is_for_people_too_and_exits_with_1_if_something_is_wrong(
     stack: local.Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         api.update_work_pool(local.POOL, WorkPoolUpdate(is_paused=True))
     try:
         with shell():
             assert command.doctor("one-machine", False, stack.folder) == 1
     finally:
-        with client(stack) as api:
+        with local.client(stack) as api:
             api.update_work_pool(local.POOL, WorkPoolUpdate(is_paused=False))
     output = capsys.readouterr().out
     assert "wrong    work pool      baton is paused" in output
@@ -225,7 +184,7 @@ def test_a_paused_queue_is_named(stack: local.Stack) -> None:
 @contextmanager
 def queue(stack: local.Stack, name: str, **changes: Any) -> Iterator[None]:
     """The queue with these changes, for as long as the block runs."""
-    with client(stack) as api:
+    with local.client(stack) as api:
         found = api.read_work_queue_by_name(name, local.POOL)
         path = f"/work_pools/{local.POOL}/queues/{name}"
         api.request("PATCH", path, json=changes)  # type: ignore[arg-type]
@@ -237,7 +196,7 @@ def queue(stack: local.Stack, name: str, **changes: Any) -> Iterator[None]:
 
 
 def test_what_differs_from_prefect_yaml_is_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         deployment = api.read_deployment_by_name("extract/dummyjson-carts")
         other = {"source": "dummyjson.carts", "handoff": "caller"}
         api.update_deployment(deployment.id, DeploymentUpdate(parameters=other, work_queue_name="warehouse"))
@@ -253,7 +212,7 @@ def test_what_differs_from_prefect_yaml_is_named(stack: local.Stack) -> None:
 
 
 def test_a_paused_deployment_is_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         deployment = api.read_deployment_by_name("transform/warehouse")
         api.update_deployment(deployment.id, DeploymentUpdate(paused=True))
         try:
@@ -264,7 +223,7 @@ def test_a_paused_deployment_is_named(stack: local.Stack) -> None:
 
 
 def test_an_automation_that_is_missing_and_one_that_differs_are_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         by_name = {raw["name"]: raw for raw in server.automations()}
         server.delete(by_name["crash_runs_that_stop_beating"]["id"])
@@ -289,7 +248,7 @@ def test_an_automation_that_is_missing_and_one_that_differs_are_named(stack: loc
     ],
 )
 def test_an_automation_that_is_disabled_is_named(stack: local.Stack, name: str, said: str) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         (found,) = (raw for raw in server.automations() if raw["name"] == name)
         server.enable(found["id"], False)
@@ -401,18 +360,6 @@ def test_variables_that_cannot_be_understood_are_named(stack: local.Stack, name:
     (fault,) = (finding for finding in findings if finding.check == "configuration")
     assert fault.level == "wrong"
     assert said in fault.message
-
-
-def changed(settings: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """The settings of a server with some changed (`events__messaging_broker=...`)."""
-    settings = copy.deepcopy(settings)
-    for path, value in values.items():
-        *way, key = path.split("__")
-        inner = settings
-        for step in way:
-            inner = inner[step]
-        inner[key] = value
-    return settings
 
 
 ON_REDIS = {
