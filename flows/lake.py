@@ -6,6 +6,7 @@ nowhere; none is in a statement that dbt would log.
 """
 
 import os
+import re
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -25,10 +26,17 @@ CONFLICTS = (
     f'Referenced table "{NAME}.',
 )
 
+STORE_AWAY = re.compile(r"^\s*(HTTP Error: |IO Error: Could not connect to server)", re.MULTILINE)
+
 
 def is_conflict(error: object) -> bool:
     """Whether an error, or a message, says that another process was first. Nothing was changed then; try again."""
     return any(words in str(error) for words in CONFLICTS)
+
+
+def is_store_away(error: object) -> bool:
+    """Whether an error, or a message, says that the object store did not do what DuckDB asked of it."""
+    return STORE_AWAY.search(str(error)) is not None
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -59,6 +67,8 @@ def prepare(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
         )
     if any(place.startswith("s3://") for place in places):
         load(connection, "httpfs")
+        # DuckDB's own 3 are over after half a second. The sixth comes after 34 seconds, as long as s3fs goes on.
+        connection.execute("set global http_retries = 6")
         make_secret(connection, "object_store", "s3", **s3_parts(os.environ.get("AWS_ENDPOINT_URL")))
 
 

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import fsspec
 import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from pydantic import ValidationError
 
 from flows import landing
 from flows.__main__ import main as flows_command
@@ -26,13 +29,36 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 RECORDS = [{"id": 1, "title": "é"}, {"id": 2, "title": "b"}]
 
 
-def put(root: str, number: int = 1, records: list[dict[str, object]] = RECORDS) -> Batch:
+def put(
+    root: str, number: int = 1, records: list[dict[str, object]] = RECORDS, source: str = "dummyjson.products"
+) -> Batch:
     """A published batch."""
-    batch = Batch(root, "dummyjson.products", new_batch_id(NOW, UUID(int=number)))
+    batch = Batch(root, source, new_batch_id(NOW, UUID(int=number)))
     with writing(batch) as writer:
         writer.write(records)
         writer.publish(total=len(records), extracted_at=NOW, flow_run_id=UUID(int=number))
     return batch
+
+
+@pytest.fixture
+def room(
+    server: str,
+    bucket: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LakeRoom]:
+    """A landing in the store and a warehouse that is a file; needs neither Postgres nor Redis."""
+    warehouse = tmp_path / "warehouse.duckdb"
+    for name, value in {
+        "BATON_LANDING_ROOT": f"{bucket}/landing/",  # The slash that people add has to make no difference.
+        "BATON_WAREHOUSE": warehouse,
+        "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target",
+        "DBT_LOG_PATH": tmp_path / "dbt-logs",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield LakeRoom(tmp_path / "landing", warehouse, monkeypatch)
 
 
 def objects(root: str) -> list[str]:
@@ -219,3 +245,74 @@ def test_prune_removes_batches_from_the_store(
     assert flows_command(["prune", "--days", "0"]) == 0
     assert landed(bucket) == [later]
     assert batch.batch_id in capsys.readouterr().out
+
+
+def test_an_unreadable_manifest_is_its_batchs_fault_and_stops_no_other(room: LakeRoom) -> None:
+    broken, whole = room.land("products", "carts")
+    store, path = fsspec.core.url_to_fs(str(broken.folder))
+    store.pipe_file(f"{path}/manifest.json", b"{not json")
+    with pytest.raises(BatchError, match=r"manifest.json: not a manifest that can be read"):
+        broken.manifest()
+    pending = find_pending(Settings(), None)
+    assert (set(pending.damaged), set(pending.manifests)) == ({broken}, {whole})
+
+
+def test_a_bucket_that_is_missing_is_named_and_is_not_an_empty_landing(bucket: str) -> None:
+    for what in (lambda: landed("s3://mistyped/landing"), lambda: put("s3://mistyped/landing")):
+        with pytest.raises(LandingError, match=r"^s3://mistyped/landing.*bucket does not exist"):
+            what()
+
+
+def test_only_the_sources_that_are_asked_for_are_listed(
+    bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = put(bucket)
+    put(bucket, 2, source="dummyjson.products_old")
+    with proxy(object_store) as (url, seen):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        assert landed(bucket, [batch.source]) == [batch]
+        assert len(seen) == 1
+        assert landed(bucket, []) == []
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ["landing_root", "lake_data"])
+def test_credentials_in_a_url_are_refused_and_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"BATON_{name.upper()}", "s3://key:canary-in-a-url@baton/landing")
+    with pytest.raises(ValidationError, match="expected a URL without credentials") as raised:
+        Settings()
+    assert name in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_a_warehouse_file_takes_batches_from_the_store_though_it_answers_503_for_a_while(
+    room: LakeRoom, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = room.land("products")
+    assert transform(return_state=True).is_completed()
+    (second,) = room.land("products")
+    # s3fs goes on with the store itself; what goes through the proxy are the requests of DuckDB.
+    with proxy(object_store, refuse=4) as (url, seen):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        state = transform(return_state=True)
+    assert state.is_completed(), state.message
+    assert room.rows("select batch_id from ops.ledger order by all") == sorted([(first.batch_id,), (second.batch_id,)])
+    assert room.rows("select count(*) from base.base_dummyjson__products") == [(24,)]
+    assert not any(first.batch_id in request for request in seen)
+
+
+def test_a_store_that_is_away_during_a_build_is_no_batchs_fault(
+    room: LakeRoom, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batch,) = room.land("products")
+    with proxy(object_store, refuse=10**6, status=404) as (url, _):  # Only for this does DuckDB not ask again.
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        state = transform(return_state=True)
+        with pytest.raises(LandingError, match="the object store could not be used; the batches stay pending"):
+            state.result()
+        assert "canary" not in str(state.message)
+    assert room.rows("select count(*) from information_schema.tables where table_name = 'failures'") == [(0,)]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    assert transform(return_state=True).is_completed()
+    assert room.rows("select batch_id from ops.ledger") == [(batch.batch_id,)]
