@@ -112,11 +112,12 @@ def _store(url: Path | str, *but_for: type[Exception]) -> Iterator[tuple[Any, st
     """
     import fsspec
 
+    passed_on: tuple[type[Exception], ...] = (LandingError, *but_for)
     try:
         # Listings are not kept: others write, too.
         store, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         yield store, path.rstrip("/")
-    except (LandingError, *but_for):
+    except passed_on:
         raise
     except Exception as error:
         raise LandingError(
