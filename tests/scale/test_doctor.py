@@ -10,6 +10,7 @@ from prefect.client.schemas.actions import WorkQueueUpdate
 from stack import __main__ as command
 from stack import local, processes
 from stack.doctor import CHECKS
+from stack.doctor.patient import find
 from stack.profiles import Stack
 from stack.scale import profile
 from tests.examined import examined, faults, shell, the_fault
@@ -78,7 +79,7 @@ def test_one_of_the_api_servers_that_was_killed_is_named(stack: Stack) -> None:
 
 
 def test_who_does_not_know_the_auth_string_is_told_so_for_each_server(stack: Stack) -> None:
-    found = [fault for fault in faults(examined(stack, PREFECT_API_AUTH_STRING="baton:wrong-guess"))]
+    found = faults(examined(stack, PREFECT_API_AUTH_STRING="baton:wrong-guess"))
     assert [fault.check for fault in found if fault.check == "auth"] == ["auth", "auth"]
     assert "wrong-guess" not in repr(found)
 
@@ -104,8 +105,6 @@ def test_a_catalog_that_is_not_there_is_named_without_its_password(stack: Stack)
 
 def test_a_redis_that_is_not_there_is_named_without_its_password(stack: Stack) -> None:
     with shell():
-        from stack.doctor.patient import find
-
         told = {name: dict(variables) for name, variables in find(stack.folder, scale=True).told.items()}
     url = f"redis://:canary-of-redis@127.0.0.1:{processes.free_port()}/0"
     for name in ("server-1", "server-2"):
