@@ -24,6 +24,8 @@ from stack.processes import running
 SECONDS = 5.0
 TOLD = ("PREFECT_", "BATON_", "AWS_", "DBT_")
 """What a stack tells its processes begins with one of these."""
+PREFECTS = ("server", "services", "worker", "prefork-engine")
+"""The processes that are told of a Prefect server; what the others have of one is the shell's that started them."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def find(folder: Path, scale: bool) -> Patient:
     This process then has the environment of the stack's workers, so that it sees what a flow would see; unless
     PREFECT_API_URL says that another server is meant. Where none of them lives, `stack.env` says what they were told.
     """
-    alive = running(folder)
+    alive = {name: pid for name, pid in running(folder).items() if name.startswith(PREFECTS)}
     told = {name: variables for name, pid in alive.items() if (variables := environment_of(pid))}
     chosen = os.environ.get("PREFECT_API_URL")
     if chosen and chosen not in {variables.get("PREFECT_API_URL") for variables in told.values()}:

@@ -13,11 +13,11 @@ from packaging.version import Version
 from automations.plan import OLDEST_SERVER
 from stack.doctor.findings import Finding
 from stack.doctor.patient import Patient, why_not
-from stack.processes import StackError, wait_until
 
 SKEW_SECONDS = 5.0
 """A tenth of what heartbeats and leases allow for."""
-PATIENCE_SECONDS = 4.0
+SILENT_SECONDS = 10.0
+"""Five of the beats that a worker of Prefect's docket sends; as long as the docket itself waits for one."""
 SERVICES = ("triggers", "event_persister", "scheduler")
 
 
@@ -227,19 +227,29 @@ def services(patient: Patient) -> Iterator[Finding]:
         yield Finding("services", "ok", "API servers run their own, as far as can be seen from here")
         return
     server = patient.get("/admin/settings").raise_for_status().json()["server"]
-    start = "prefect server services start, with the servers' settings"
     if "redis" not in places(server)["PREFECT_MESSAGING_BROKER"]:
         said = f"{', '.join(bare) or 'API servers'} run --no-services with the broker in memory: no automation fires"
         yield Finding("services", "wrong", said, "start it without --no-services, or put the broker into Redis")
         return
-    url = patient.server_told.get("PREFECT_REDIS_MESSAGING_URL")
+    url = patient.server_told.get("PREFECT_SERVER_DOCKET_URL")
     if url is None:
         yield Finding("services", "skipped", "where Redis is cannot be seen from here")
-        return
-    from stack.scale.stores import services_run
+    elif at_work(url, server["docket"]["name"]):
+        yield Finding("services", "ok", "a services process is at work")
+    else:
+        said = f"no services process has been at work for {SILENT_SECONDS:.0f} s: no automation fires"
+        yield Finding("services", "wrong", said, "prefect server services start, with the servers' settings")
 
-    try:  # On a busy machine it may be late for once.
-        wait_until(lambda: services_run(url), "a services process to read events", PATIENCE_SECONDS, every=0.5)
-        yield Finding("services", "ok", "a services process reads the events")
-    except StackError:
-        yield Finding("services", "wrong", "no services process reads the events: no automation fires", start)
+
+def at_work(docket_url: str, docket: str) -> bool:
+    """Whether somebody who looks at triggers has beaten lately: API servers without services don't do that task.
+
+    The consumers of the events would be the nearer thing to ask. But before version 7.2 Redis says only when each was
+    last given one, so a quiet stack would look like a dead one.
+    """
+    from redis import Redis  # Of the scale profile's packages.
+
+    with Redis.from_url(docket_url, socket_timeout=5) as database:
+        key = f"{docket}:task-workers:evaluate_proactive_triggers_periodic"
+        last = database.zrange(key, -1, -1, withscores=True)
+    return any(time.time() - beat < SILENT_SECONDS for _, beat in last)
