@@ -70,7 +70,8 @@ def maintain(settings: Settings, days: float) -> int:
     if not settings.on_lake:
         print("maintain: expected BATON_TARGET=lake; a DuckDB file needs no upkeep", file=sys.stderr)
         return 2
-    with ledger.opened(settings) as connection:
+    # DuckLake does not notice when merging meets deleting (https://github.com/duckdb/ducklake/issues/1094).
+    with turns.alone(settings), ledger.opened(settings) as connection:
         lake.maintain(connection, days)
     print(f"files merged, snapshots older than {days:g} days expired, their files removed")
     return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import lake
+from flows.landing import LandingError
 from flows.ledger import Conflict, WarehouseBusy
 from flows.settings import PROJECT, Settings
 
@@ -76,7 +77,8 @@ def invoke(dbt_arguments: Sequence[str], settings: Settings) -> list[Node]:
     of 18 nodes take 4.3 s in place of 1.2 s, so it gets an empty context; the nodes are listed in an artifact.
 
     Raises BuildFailed if dbt could not run, if a node failed, or if the selection matched nothing at all; WarehouseBusy
-    if another process, such as an open database client, held the file for longer than dbt waits (profiles.yml).
+    if another process, such as an open database client, held the file for longer than dbt waits (profiles.yml);
+    LandingError if an object store did not answer.
     """
     from dbt_common.events.base_types import EventLevel
     from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings
@@ -117,10 +119,15 @@ def _close_warehouse() -> None:
         DuckDBConnectionManager.close_all_connections()
 
 
-def _failure(message: str) -> BuildFailed | WarehouseBusy:
-    """What somebody else held, or changed first, is no batch's fault, so it must not count as a failed build."""
+def _failure(message: str) -> BuildFailed | WarehouseBusy | LandingError:
+    """What somebody else held, or changed first, is no batch's fault, so it must not count as a failed build.
+
+    Nor is an object store that is away: three short outages would have had good batches set aside.
+    """
     if lake.is_conflict(message):
         return Conflict(message)
+    if lake.is_store_away(message):
+        return LandingError(f"the object store could not be used; the batches stay pending: {message}")
     return WarehouseBusy(message) if "Could not set lock on file" in message else BuildFailed(message)
 
 

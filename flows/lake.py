@@ -6,6 +6,7 @@ nowhere; none is in a statement that dbt would log.
 """
 
 import os
+import re
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -20,15 +21,20 @@ CONFLICTS = (
     "Transaction conflict",  # Another transaction has changed what this one changes, and was first.
     "Failed to commit DuckLake",  # The same, found by Postgres.
     "could not serialize access",
-    "another transform has taken over",  # dbt/macros/lake.sql
-    "Failed to load DuckLake",  # The catalog was read while somebody else changed it.
-    f'Referenced table "{NAME}.',
+    "Failed to load DuckLake",  # The catalog could not be read; whatever the reason, no batch is to blame.
 )
+
+STORE_AWAY = re.compile(r"^\s*(HTTP Error: |IO Error: Could not connect to server)", re.MULTILINE)
 
 
 def is_conflict(error: object) -> bool:
     """Whether an error, or a message, says that another process was first. Nothing was changed then; try again."""
     return any(words in str(error) for words in CONFLICTS)
+
+
+def is_store_away(error: object) -> bool:
+    """Whether an error, or a message, says that the object store did not do what DuckDB asked of it."""
+    return STORE_AWAY.search(str(error)) is not None
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:

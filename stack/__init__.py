@@ -1,1 +1,1 @@
-"""Everything that is only for one machine: the demo, the stack that stays, the sample API."""
+"""Everything that starts processes on this machine: the demo, the stack that stays, the sample API."""

@@ -54,7 +54,7 @@ class Stack:
 
     @property
     def warehouse(self) -> Path:
-        return Path(self.environment["BATON_WAREHOUSE"])
+        return self.settings.warehouse
 
 
 def named(name: str) -> Profile:

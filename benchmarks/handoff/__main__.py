@@ -87,11 +87,17 @@ def measure_systems(arguments: argparse.Namespace, parts: set[str], folder: Path
 
 def keep(part: str, result: dict[str, Any]) -> None:
     """Raw results, with the machine and the versions they are of."""
+    report.RESULTS.mkdir(exist_ok=True)
+    (report.RESULTS / f"{part}.json").write_text(json.dumps(about() | result, indent=1) + "\n")
+
+
+def about() -> dict[str, Any]:
+    """When, on what machine and with which versions something is measured."""
     versions = {name: importlib.metadata.version(name) for name in ("prefect", "prefect-dbt", "dbt-core", "duckdb")}
     for name in ("airflow", "dagster"):
         pins = (PROJECT / "benchmarks" / f"{name}.txt").read_text().splitlines()
         versions |= dict(pin.split("==") for pin in pins if pin.split("==")[0] in ("apache-airflow", "dagster"))
-    about = {
+    return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "processors": os.cpu_count(),
@@ -100,8 +106,6 @@ def keep(part: str, result: dict[str, Any]) -> None:
         },
         "versions": versions,
     }
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{part}.json").write_text(json.dumps(about | result, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

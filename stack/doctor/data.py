@@ -14,7 +14,7 @@ import duckdb
 import fsspec
 
 from flows import ledger
-from flows.landing import Batch, BatchError, landed
+from flows.landing import Batch, BatchError, LandingError, landed
 from stack.doctor.findings import Finding
 from stack.doctor.patient import Patient
 from stack.doctor.server import skew
@@ -24,20 +24,35 @@ MOST = 100
 """As many manifests are read; a thousand pending batches are as wrong as a hundred."""
 
 
+ASK_ONCE = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 5, "retries": {"max_attempts": 1}}}
+"""For an object store. Somebody waits for the answer, and one that answers at the fifth try is not well either."""
+
+
 def landing(patient: Patient) -> Iterator[Finding]:
     """A file can be written under the landing root, read and removed."""
-    root = str(patient.baton.landing_root)
-    mend = "set BATON_LANDING_ROOT, or let the worker's user write there; for s3:// see AWS_* in README.md"
+    yield probed("landing", str(patient.baton.landing_root), "BATON_LANDING_ROOT")
+
+
+def lake_data(patient: Patient) -> Iterator[Finding]:
+    """A file can be written where the lake's files go; the catalog alone can be opened without that."""
+    if patient.baton.on_lake:
+        yield probed("lake data", patient.baton.lake[1], "BATON_LAKE_DATA")
+    else:
+        yield Finding("lake data", "ok", "none: the warehouse is a DuckDB file")
+
+
+def probed(name: str, root: str, variable: str) -> Finding:
+    """Whether a file can be written under a root, read and removed."""
+    mend = f"set {variable}, or let the worker's user write there; for s3:// see AWS_* in README.md"
     if "://" not in root and not os.path.lexists(root):
         parent = next(parent for parent in Path(root).absolute().parents if parent.exists())
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-            yield Finding("landing", "ok", f"{root} is not there yet; the first extract makes it")
-        else:
-            yield Finding("landing", "wrong", f"{root} cannot be made in {parent}", mend)
-        return
+            return Finding(name, "ok", f"{root} is not there yet; the first run that needs it makes it")
+        return Finding(name, "wrong", f"{root} cannot be made in {parent}", mend)
     probe = f"{root.rstrip('/')}/_doctor-{uuid4().hex}"
     try:
-        system, path = fsspec.core.url_to_fs(probe)
+        options = ASK_ONCE if root.startswith("s3://") else {}
+        system, path = fsspec.core.url_to_fs(probe, use_listings_cache=False, **options)
         try:
             system.pipe_file(path, b"probe")
             read = system.cat_file(path)
@@ -45,12 +60,10 @@ def landing(patient: Patient) -> Iterator[Finding]:
             with contextlib.suppress(OSError):
                 system.rm_file(path)
     except Exception as error:  # Each file system has errors of its own.
-        yield Finding("landing", "wrong", f"{root}: {type(error).__name__}: {error}", mend)
-        return
-    if read == b"probe":
-        yield Finding("landing", "ok", f"{root} can be read and written")
-    else:
-        yield Finding("landing", "wrong", f"{root}: what was read is not what had been written", mend)
+        return Finding(name, "wrong", f"{root}: {type(error).__name__}: {error}", mend)
+    if read != b"probe":
+        return Finding(name, "wrong", f"{root}: what was read is not what had been written", mend)
+    return Finding(name, "ok", f"{root} can be read and written")
 
 
 def warehouse(patient: Patient) -> Iterator[Finding]:
@@ -87,8 +100,8 @@ def in_step(patient: Patient) -> Iterator[Finding]:
     except ledger.WarehouseBusy:
         yield Finding("ledger", "skipped", "another process holds the warehouse")
         return
-    except BatchError as error:
-        yield Finding("ledger", "wrong", str(error), "put a folder in the link's place")
+    except LandingError as error:
+        yield Finding("ledger", "wrong", str(error), "make it readable, and a folder")
         return
     pending = state.pending(batches)
     sweep = sweep_seconds(patient)
@@ -132,11 +145,13 @@ def landed_ago(batch: Batch) -> timedelta:
 
 def databases(patient: Patient) -> Iterator[Finding]:
     """Postgres and Redis answer, and are of one time with this machine."""
-    told = patient.server_told
-    postgres = patient.baton.lake[0] if patient.baton.on_lake else told.get("BATON_POSTGRES_URL")
-    redis = told.get("PREFECT_REDIS_MESSAGING_URL") or told.get("BATON_REDIS_URL")
+    redis = patient.server_told.get("PREFECT_REDIS_MESSAGING_URL")
+    prefects = patient.server_told.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", "").replace("+asyncpg", "")
+    postgres = prefects if prefects.startswith("postgresql://") else None
+    if patient.baton.on_lake:
+        postgres = patient.baton.lake[0]
     if not (postgres or redis):
-        yield Finding("databases", "ok", "SQLite and a DuckDB file, no Postgres and no Redis")
+        yield Finding("databases", "ok", "neither Postgres nor Redis, as far as can be seen from here")
         return
     for name, url, ask in (("Postgres", postgres, postgres_time), ("Redis", redis, redis_time)):
         if not url:

@@ -56,9 +56,15 @@ class Patient:
 
     @property
     def apis(self) -> list[str]:
-        """Every API server of the stack that runs here, the one that clients are told among them."""
-        here = [told.get("PREFECT_API_URL", self.api) for name, told in self.told.items() if name.startswith("server")]
-        return sorted({self.api, *here})
+        """The API server that this process is told of, and every one that a process of the stack here is told of."""
+        return sorted(
+            {self.api, *(told["PREFECT_API_URL"] for told in self.told.values() if "PREFECT_API_URL" in told)}
+        )
+
+    @cached_property
+    def answering(self) -> list[str]:
+        """Those of them that answer."""
+        return [api for api in self.apis if not why_not(self, api)]
 
     @property
     def workers(self) -> dict[str, Mapping[str, str]]:
@@ -104,11 +110,22 @@ class Patient:
         return load((), PROJECT)
 
 
+def why_not(patient: Patient, api: str) -> str:
+    """Why an API server cannot be asked; empty if it can."""
+    try:
+        answer = patient.get("/health", api, identified=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{api} cannot be reached: {error or type(error).__name__}"
+    if answer.status_code == 200 and answer.text == "true":
+        return ""
+    return f"{api}/health does not answer as Prefect's API does ({answer.status_code})"
+
+
 def find(folder: Path, scale: bool) -> Patient:
     """The stack that runs under the folder, or whatever server the environment names.
 
     This process then has the environment of the stack's workers, so that it sees what a flow would see; unless
-    PREFECT_API_URL says that another server is meant.
+    PREFECT_API_URL says that another server is meant. Where none of them lives, `stack.env` says what they were told.
     """
     alive = running(folder)
     told = {name: variables for name, pid in alive.items() if (variables := environment_of(pid))}
@@ -117,7 +134,7 @@ def find(folder: Path, scale: bool) -> Patient:
         return Patient(folder, scale, {}, {})
     # Of the stack's processes those that have the data; a server of the scale profile is told nothing of them.
     of_flows = [variables for variables in told.values() if "BATON_LANDING_ROOT" in variables]
-    for variables in of_flows[:1]:
+    for variables in [*of_flows, env_files.read(folder / "stack.env")][:1]:
         os.environ.update({name: value for name, value in variables.items() if name.startswith(TOLD)})
     return Patient(folder, scale or "services" in alive, told, {name: command_of(alive[name]) for name in told})
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import prefect
 from packaging.version import Version
 
 from automations.plan import OLDEST_SERVER
 from stack.doctor.findings import Finding
-from stack.doctor.patient import Patient
+from stack.doctor.patient import Patient, why_not
+from stack.processes import StackError, wait_until
 
 SKEW_SECONDS = 5.0
 """A tenth of what heartbeats and leases allow for."""
+PATIENCE_SECONDS = 4.0
 SERVICES = ("triggers", "event_persister", "scheduler")
 
 
@@ -35,24 +36,28 @@ def configuration(patient: Patient) -> Iterator[Finding]:
 
 
 def reachable(patient: Patient) -> Iterator[Finding]:
-    """Every API server answers."""
-    for api in patient.apis:
-        try:
-            answer = patient.get("/health", api, identified=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            mend = "start it: make up; or correct PREFECT_API_URL, which ends in /api"
-            yield Finding("API", "wrong", f"{api} cannot be reached: {error or type(error).__name__}", mend)
-            continue
-        if answer.status_code == 200 and answer.text == "true":
-            yield Finding("API", "ok", f"{api} answers")
+    """The API server that we are told of answers."""
+    if said := why_not(patient, patient.api):
+        yield Finding("API", "wrong", said, "start it: make up; or correct PREFECT_API_URL, which ends in /api")
+    else:
+        yield Finding("API", "ok", f"{patient.api} answers")
+
+
+def others_reachable(patient: Patient) -> Iterator[Finding]:
+    """The other API servers of the stack answer, too."""
+    name, others = "other APIs", [api for api in patient.apis if api != patient.api]
+    for api in others:
+        if said := why_not(patient, api):
+            yield Finding(name, "wrong", f"{said}; the workers that use it take no runs", "make down, then make up")
         else:
-            said = f"{api}/health does not answer as Prefect's API does ({answer.status_code})"
-            yield Finding("API", "wrong", said, "correct PREFECT_API_URL, which ends in /api")
+            yield Finding(name, "ok", f"{api} answers")
+    if not others:
+        yield Finding(name, "ok", "none that can be seen from here")
 
 
 def auth(patient: Patient) -> Iterator[Finding]:
     """We are let in, and not everybody is, unless nobody else can come."""
-    for api in patient.apis:
+    for api in patient.answering:
         status = patient.get("/admin/version", api).status_code
         if status in (401, 403):
             given = (
@@ -81,7 +86,7 @@ def is_loopback(url: str) -> bool:
 def version(patient: Patient) -> Iterator[Finding]:
     """Server and client are of one version."""
     ours = Version(prefect.__version__)
-    for api in patient.apis:
+    for api in patient.answering:
         answer = patient.get("/admin/version", api)
         if answer.status_code == 404:
             yield Finding("version", "ok", f"{api} does not tell its version, as Prefect Cloud, which is always new")
@@ -99,7 +104,7 @@ def version(patient: Patient) -> Iterator[Finding]:
 
 def clock(patient: Patient) -> Iterator[Finding]:
     """The servers' clocks agree with this machine's."""
-    for api in patient.apis:
+    for api in patient.answering:
         before = time.time()
         date = patient.get("/health", api, identified=False).headers.get("Date")
         if date is None:
@@ -121,7 +126,7 @@ def skew(whose: str, seconds: float) -> Finding:
 
 def settings(patient: Patient) -> Iterator[Finding]:
     """What each server says of its own settings fits together."""
-    for api in patient.apis:
+    for api in patient.answering:
         answer = patient.get("/admin/settings", api)
         if answer.status_code != 200:
             yield Finding("settings", "skipped", f"{api} does not tell its settings ({answer.status_code})")
@@ -189,6 +194,32 @@ def inconsistent(server: Mapping[str, Any], told: Mapping[str, str], scale: bool
             yield Finding("settings", "wrong", f"{name} is false: no automation or schedule works", f"unset {name}")
 
 
+SHARED = (
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_REDIS_MESSAGING_URL",
+    "PREFECT_SERVER_DOCKET_URL",
+    "PREFECT_SERVER_API_AUTH_STRING",
+)
+"""What makes several processes one server; no server tells it."""
+
+
+def told_the_same(patient: Patient) -> Iterator[Finding]:
+    """The servers and the services process that run here are one: same database, same Redis, same credentials."""
+    name = "one stack"
+    told = {n: each for n, each in patient.told.items() if n.startswith(("server", "services"))}
+    (first, reference), *others = [*told.items()] or [("", {})]
+    well = True
+    for other, variables in others:
+        for variable in SHARED:
+            if variables.get(variable) != reference.get(variable):
+                well = False
+                said = f"{other} has another {variable} than {first}: what one does, the other does not see"
+                yield Finding(name, "wrong", said, "one env file for all (stack/scale/server.env), then start it again")
+    if well:
+        seen = f"{', '.join(told)}: told the same" if others else "one server, as far as can be seen from here"
+        yield Finding(name, "ok", seen)
+
+
 def services(patient: Patient) -> Iterator[Finding]:
     """Somebody runs the triggers, the scheduler and the rest, where the API servers don't."""
     bare = [name for name, words in patient.commands.items() if "--no-services" in words]
@@ -207,7 +238,8 @@ def services(patient: Patient) -> Iterator[Finding]:
         return
     from stack.scale.stores import services_run
 
-    if services_run(url):
+    try:  # On a busy machine it may be late for once.
+        wait_until(lambda: services_run(url), "a services process to read events", PATIENCE_SECONDS, every=0.5)
         yield Finding("services", "ok", "a services process reads the events")
-    else:
+    except StackError:
         yield Finding("services", "wrong", "no services process reads the events: no automation fires", start)

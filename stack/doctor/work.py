@@ -22,6 +22,8 @@ QUEUES = ("extract", "warehouse")
 CRASH = "crash_runs_that_stop_beating"
 STARTS_DBT = ("transform_when_extract_finishes", "transform_when_all_extracts_finish")
 SLOWEST_POLL = 1.0
+TURN = "transform:"
+"""What the names of the global concurrency limits begin with, by which sources have their turns."""
 
 
 def processes(patient: Patient) -> Iterator[Finding]:
@@ -90,6 +92,29 @@ def work_queues(patient: Patient) -> Iterator[Finding]:
                 yield Finding(name, "warning", said, mends["more"])
             else:
                 yield Finding(name, "ok", f"{said}, {shown}")
+
+
+def turns(patient: Patient) -> Iterator[Finding]:
+    """On the lake, the limit that lets one transform at a time at a source (flows/turns.py) is in force."""
+    name = "turns"
+    if not patient.baton.on_lake:
+        yield Finding(name, "ok", "the warehouse is a file, and its lock lets one transform at it")
+        return
+    with patient.client() as client:
+        limits = [each for each in client.read_global_concurrency_limits(limit=200) if each.name.startswith(TURN)]
+    well = True
+    for limit in limits:
+        if not limit.active:
+            well = False
+            said = f"the limit {limit.name} is not active: two transforms may be at work on this source at once"
+            yield Finding(name, "wrong", said, f"prefect gcl update {limit.name} --enable")
+        if limit.limit != 1:
+            well = False
+            said = f"the limit {limit.name} is {limit.limit}, expected 1"
+            yield Finding(name, "wrong", said, f"prefect gcl update {limit.name} --limit 1")
+    if well:
+        made = f"{len(limits)} sources, one transform at a time each" if limits else "the first transform makes them"
+        yield Finding(name, "ok", made)
 
 
 def workers(patient: Patient) -> Iterator[Finding]:
@@ -215,8 +240,8 @@ def automations(patient: Patient) -> Iterator[Finding]:
             }[change.kind]
             yield Finding("automations", "wrong", f"{change.name} {said}", mend)
         elif change.kind in ("skip", "keep"):
-            mend = "python -m automations apply" + (" --prune" if change.kind == "keep" else ", once that is there")
-            yield Finding("automations", "warning", f"{change.name}: {change.reason}", mend)
+            reason, _, how = change.reason.partition("; ")
+            yield Finding("automations", "warning", f"{change.name}: {reason}", how)
     if enabled.get(CRASH) is False:
         well = False
         said = f"{CRASH} is disabled: a run that was killed keeps its slot of the queue for ever"

@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,8 +30,9 @@ from stack import __main__ as command
 from stack import local, processes
 from stack.doctor import CHECKS, examine
 from stack.doctor.findings import Finding, healthy, secrets_of, without_secrets
-from stack.doctor.patient import TOLD, Patient, find
+from stack.doctor.patient import Patient, find
 from stack.doctor.server import inconsistent
+from tests.examined import changed, examined, faults, shell, the_fault
 
 PASSWORD = "canary-of-the-doctor"
 AUTH = f"baton:{PASSWORD}"
@@ -51,51 +50,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Stack]:
     processes.stop_all(folder)
 
 
-@contextmanager
-def shell(**variables: str) -> Iterator[None]:
-    """An environment with nothing of Prefect's or ours in it but these variables; what it was comes back."""
-    before = dict(os.environ)
-    try:
-        for name in [name for name in os.environ if name.startswith(TOLD)]:
-            del os.environ[name]
-        os.environ.update(variables, PREFECT_HOME=before["PREFECT_HOME"])
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def examined(stack: local.Stack, patient: dict[str, Any] | None = None, **variables: str | Path) -> list[Finding]:
-    """What the doctor says of the stack, with these variables changed; and never a password."""
-    with shell():
-        found = find(stack.folder, scale=False)
-        os.environ.update({name: str(value) for name, value in variables.items()})
-        findings = examine(replace(found, **(patient or {})))
-    assert PASSWORD not in repr(findings)
-    return findings
-
-
-def faults(findings: list[Finding]) -> list[Finding]:
-    """What is not well, but for what is so on every stack of the tests: schedules off, no notification block."""
-    usual = ("schedules are switched off", "notify_when_")
-    return [f for f in findings if f.level not in ("ok", "skipped") and not any(words in f.message for words in usual)]
-
-
-def the_fault(findings: list[Finding]) -> Finding:
-    """The only one."""
-    (fault,) = faults(findings)
-    assert fault.mend
-    return fault
-
-
-def client(stack: local.Stack) -> SyncPrefectClient:
-    return local.client(stack)
-
-
 def apply(stack: local.Stack) -> None:
     """What `python -m automations apply` does."""
     described, project, _ = load((), PROJECT)
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         assert carry_out(server, make_plan(server, described, project.tag, prune=True), project.tag, lambda *_: None)
 
@@ -117,13 +75,13 @@ def test_nothing_is_wrong_with_a_new_stack_and_every_check_has_looked(
 def test_it_is_for_people_too_and_exits_with_1_if_something_is_wrong(
     stack: local.Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         api.update_work_pool(local.POOL, WorkPoolUpdate(is_paused=True))
     try:
         with shell():
             assert command.doctor("one-machine", False, stack.folder) == 1
     finally:
-        with client(stack) as api:
+        with local.client(stack) as api:
             api.update_work_pool(local.POOL, WorkPoolUpdate(is_paused=False))
     output = capsys.readouterr().out
     assert "wrong    work pool      baton is paused" in output
@@ -226,7 +184,7 @@ def test_a_paused_queue_is_named(stack: local.Stack) -> None:
 @contextmanager
 def queue(stack: local.Stack, name: str, **changes: Any) -> Iterator[None]:
     """The queue with these changes, for as long as the block runs."""
-    with client(stack) as api:
+    with local.client(stack) as api:
         found = api.read_work_queue_by_name(name, local.POOL)
         path = f"/work_pools/{local.POOL}/queues/{name}"
         api.request("PATCH", path, json=changes)  # type: ignore[arg-type]
@@ -238,7 +196,7 @@ def queue(stack: local.Stack, name: str, **changes: Any) -> Iterator[None]:
 
 
 def test_what_differs_from_prefect_yaml_is_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         deployment = api.read_deployment_by_name("extract/dummyjson-carts")
         other = {"source": "dummyjson.carts", "handoff": "caller"}
         api.update_deployment(deployment.id, DeploymentUpdate(parameters=other, work_queue_name="warehouse"))
@@ -254,7 +212,7 @@ def test_what_differs_from_prefect_yaml_is_named(stack: local.Stack) -> None:
 
 
 def test_a_paused_deployment_is_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         deployment = api.read_deployment_by_name("transform/warehouse")
         api.update_deployment(deployment.id, DeploymentUpdate(paused=True))
         try:
@@ -265,7 +223,7 @@ def test_a_paused_deployment_is_named(stack: local.Stack) -> None:
 
 
 def test_an_automation_that_is_missing_and_one_that_differs_are_named(stack: local.Stack) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         by_name = {raw["name"]: raw for raw in server.automations()}
         server.delete(by_name["crash_runs_that_stop_beating"]["id"])
@@ -290,7 +248,7 @@ def test_an_automation_that_is_missing_and_one_that_differs_are_named(stack: loc
     ],
 )
 def test_an_automation_that_is_disabled_is_named(stack: local.Stack, name: str, said: str) -> None:
-    with client(stack) as api:
+    with local.client(stack) as api:
         server = Server(api)
         (found,) = (raw for raw in server.automations() if raw["name"] == name)
         server.enable(found["id"], False)
@@ -390,26 +348,18 @@ def test_batches_that_were_set_aside_or_have_left_the_landing_are_warnings(stack
 
 
 @pytest.mark.parametrize(
-    "variables",
-    [{"BATON_TARGET": "lake"}, {"BATON_API_URLS": "dummyjson=http://x"}, {"BATON_WAREHOUSE_WAIT_SECONDS": "long"}],
+    ("name", "value", "said"),
+    [
+        ("BATON_TARGET", "lake", "expected BATON_LAKE_CATALOG"),
+        ("BATON_API_URLS", "dummyjson=http://x", "api_urls"),
+        ("BATON_WAREHOUSE_WAIT_SECONDS", "long", "warehouse_wait_seconds"),
+    ],
 )
-def test_variables_that_cannot_be_understood_are_named(stack: local.Stack, variables: dict[str, str]) -> None:
-    findings = examined(stack, **variables)
+def test_variables_that_cannot_be_understood_are_named(stack: local.Stack, name: str, value: str, said: str) -> None:
+    findings = examined(stack, **{name: value})
     (fault,) = (finding for finding in findings if finding.check == "configuration")
     assert fault.level == "wrong"
-    assert fault.message.lower().replace("_", "").find(next(iter(variables)).removeprefix("BATON_").lower()[:4]) >= 0
-
-
-def changed(settings: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """The settings of a server with some changed (`events__messaging_broker=...`)."""
-    settings = copy.deepcopy(settings)
-    for path, value in values.items():
-        *way, key = path.split("__")
-        inner = settings
-        for step in way:
-            inner = inner[step]
-        inner[key] = value
-    return settings
+    assert said in fault.message
 
 
 ON_REDIS = {
@@ -531,10 +481,9 @@ def test_secrets_are_known_by_their_names_and_in_urls_and_are_not_shown() -> Non
     assert without_secrets(finding, secrets) == Finding("x", "wrong", "redis://…@host: …", "…, postgresql://…@h/d")
 
 
-def test_a_look_that_fails_is_a_line_and_no_traceback(stack: local.Stack, tmp_path: Path) -> None:
+def test_a_link_in_the_landing_is_named(stack: local.Stack, tmp_path: Path) -> None:
     (tmp_path / "landing" / "dummyjson").mkdir(parents=True)
     (tmp_path / "landing" / "dummyjson" / "products").symlink_to(tmp_path)
     findings = examined(stack, BATON_LANDING_ROOT=tmp_path / "landing")
     (fault,) = (finding for finding in findings if finding.check == "ledger")
     assert "is a link, expected a folder" in fault.message
-    urllib.request.getproxies()

@@ -7,9 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import Event, Resource
 
 from stack import __main__ as command
-from stack import env_files, local, processes
+from stack import demo, env_files, local, processes
 from stack.profiles import Stack
 from stack.scale import stores
 from tests.scale.test_stores import databases_of
@@ -48,6 +50,11 @@ def addresses_listened_on(pid: int) -> set[str]:
     return found
 
 
+def auth_of(stack: Stack) -> tuple[str, str]:
+    user, _, password = stack.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    return user, password
+
+
 def test_it_has_two_servers_one_services_process_and_four_workers(stack: Stack) -> None:
     assert processes.running(stack.folder).keys() >= PROCESSES
     with local.client(stack) as api:
@@ -65,7 +72,7 @@ def test_the_workers_are_spread_over_the_servers(stack: Stack) -> None:
 
 
 def test_nobody_is_let_in_without_the_auth_string(stack: Stack) -> None:
-    user, _, password = stack.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    user, password = auth_of(stack)
     for api in stack.apis:
         statuses = [
             httpx.post(f"{api}/flows/filter", json={}, auth=auth).status_code
@@ -83,8 +90,7 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
 
 def test_the_servers_say_that_nothing_of_theirs_is_in_memory(stack: Stack) -> None:
     for api in stack.apis:
-        auth = tuple(stack.environment["PREFECT_API_AUTH_STRING"].split(":"))
-        server = httpx.get(f"{api}/admin/settings", auth=auth).json()["server"]
+        server = httpx.get(f"{api}/admin/settings", auth=auth_of(stack)).json()["server"]
         assert server["events"]["messaging_broker"] == "prefect_redis.messaging"
         assert server["events"]["messaging_cache"] == "prefect_redis.messaging"
         assert server["events"]["causal_ordering"] == "prefect_redis.ordering"
@@ -104,14 +110,42 @@ def test_servers_and_flows_are_told_nothing_that_is_not_theirs(stack: Stack) -> 
         assert told.keys().isdisjoint({"BATON_POSTGRES_URL", "BATON_REDIS_URL", "PREFECT_REDIS_MESSAGING_URL"})
 
 
-def test_no_secret_is_in_a_log_or_in_a_command_line(stack: Stack) -> None:
-    secrets = [stack.environment[name] for name in ("PREFECT_API_AUTH_STRING", "AWS_SECRET_ACCESS_KEY")]
-    secrets[0] = secrets[0].partition(":")[2]
-    # The object store on loopback lets everybody in; its key is a word that is everywhere.
-    for log in stack.folder.glob("*.log"):
-        assert secrets[0] not in log.read_text(errors="replace"), log
-    for pid in processes.running(stack.folder).values():
-        assert secrets[0] not in Path(f"/proc/{pid}/cmdline").read_text()
+def test_the_auth_string_is_in_no_log_and_in_no_command_line(stack: Stack) -> None:
+    _, secret = auth_of(stack)
+    logs = {log: log.read_text(errors="replace") for log in stack.folder.glob("*.log")}
+    assert len(logs) >= len(PROCESSES)
+    assert [log for log, text in logs.items() if secret in text] == []
+    for name, pid in processes.running(stack.folder).items():
+        assert secret not in Path(f"/proc/{pid}/cmdline").read_text(), name
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_event_at_either_server_starts_one_transform(stack: Stack, number: int) -> None:
+    known = {run.id for run in demo.runs_of(stack, "transform")}
+    event = Event(
+        event="extract.finished",
+        resource=Resource({"prefect.resource.id": "dummyjson.products", "handoff": "event"}),
+        payload={"source": "dummyjson.products", "batch_id": "20261124T120000Z-000000000001"},
+    )
+    body = [event.model_dump(mode="json")]
+    with httpx.Client(base_url=stack.apis[number - 1], auth=auth_of(stack)) as server:
+        # Said twice, to both: it is one event all the same.
+        assert server.post("/events", json=body).status_code == 204
+        other = stack.apis[number % 2]
+        assert httpx.post(f"{other}/events", json=body, auth=auth_of(stack)).status_code == 204
+
+    def started() -> list[FlowRun]:
+        return [run for run in demo.runs_of(stack, "transform") if run.id not in known]
+
+    processes.wait_until(
+        lambda: bool(started()) and all(run.state and run.state.is_final() for run in started()),
+        "a transform to end",
+        60,
+    )
+    (run,) = started()
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    assert run.parameters["event_id"] == str(event.id)
 
 
 def test_a_stack_that_is_started_again_has_what_it_had_and_a_clean_one_has_nothing(
