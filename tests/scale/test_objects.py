@@ -22,8 +22,9 @@ from uuid import UUID, uuid4
 import duckdb
 import fsspec
 import pytest
+from pydantic import ValidationError
 
-from flows import lake, landing
+from flows import lake, landing, ledger, processing
 from flows.__main__ import main as flows_command
 from flows.landing import Batch, BatchError, LandingError, landed, new_batch_id, published, writing
 from flows.processing import find_pending
@@ -39,9 +40,11 @@ COST_OF_A_TRANSFORM = {"LIST": 2, "GET manifest": 2, "HEAD manifest": 2, "GET re
 RECORDS = [{"id": 1, "title": "é"}, {"id": 2, "title": "b"}]
 
 
-def put(root: str, number: int = 1, records: list[dict[str, object]] = RECORDS) -> Batch:
+def put(
+    root: str, number: int = 1, records: list[dict[str, object]] = RECORDS, source: str = "dummyjson.products"
+) -> Batch:
     """A published batch."""
-    batch = Batch(root, "dummyjson.products", new_batch_id(NOW, UUID(int=number)))
+    batch = Batch(root, source, new_batch_id(NOW, UUID(int=number)))
     with writing(batch) as writer:
         writer.write(records)
         writer.publish(total=len(records), extracted_at=NOW, flow_run_id=UUID(int=number))
@@ -351,3 +354,57 @@ def test_prune_removes_processed_batches_and_what_killed_extracts_left(
     assert landed(f"{bucket}/landing") == [later]
     assert len(objects(bucket)) == 2
     assert batch.batch_id in capsys.readouterr().out
+
+
+def test_only_the_sources_that_are_asked_for_are_listed(
+    bucket: str, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = put(bucket)
+    put(bucket, 2, source="dummyjson.products_old")
+    with proxy(object_store, monkeypatch) as between:
+        assert landed(bucket, [batch.source]) == [batch]
+        assert landed(bucket, []) == []
+    assert requests(between.seen) == {"LIST": 1}
+
+
+@pytest.mark.parametrize("name", ["landing_root", "lake_data"])
+def test_credentials_in_a_url_are_refused_and_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"BATON_{name.upper()}", "s3://key:canary-in-a-url@baton/landing")
+    with pytest.raises(ValidationError, match="expected a URL without credentials") as raised:
+        Settings()
+    assert name in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_a_store_that_is_away_during_a_build_is_no_batchs_fault(
+    object_store: str, objects_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batch,) = objects_room.land("products")
+    find = processing.find_pending
+
+    def find_and_lose_the_store(*arguments: Any) -> processing.Pending:
+        found = find(*arguments)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", away.url)  # From here on only DuckDB asks.
+        return found
+
+    # 404, because only then does DuckDB not ask again for half a minute.
+    with monkeypatch.context() as patch, proxy(object_store, monkeypatch, refuse=10**6, error=(404, "None")) as away:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        patch.setattr(processing, "find_pending", find_and_lose_the_store)
+        state = transform(return_state=True)
+        with pytest.raises(LandingError, match="the object store could not be used; the batches stay pending"):
+            state.result()
+    assert "canary" not in str(state.message)
+    assert ledger.read(Settings()).failures == {}
+    assert transform(return_state=True).is_completed()
+    assert objects_room.rows("select batch_id from ops.ledger") == [(batch.batch_id,)]
+
+
+def test_a_slash_at_the_end_of_the_root_makes_no_difference(
+    bucket: str, objects_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATON_LANDING_ROOT", f"{bucket}/landing/")
+    objects_room.land("products")
+    assert transform(return_state=True).is_completed()
+    assert objects_room.rows("select count(*) from base.base_dummyjson__products") == [(12,)]
