@@ -1,8 +1,8 @@
 """The scale profile under faults: `python -m tests.chaos.scale [--seed N] [--rounds N] [--minutes N] [--results FILE]`.
 
 Each round starts six extracts, strikes once at a random moment, and waits until nothing is active and every published
-batch is in the ledger. Postgres, Redis and the object store are of its own, in a temporary folder, and all of it is gone
-at the end. What was published is read from the store's files, what became of it from the lake's tables.
+batch is in the ledger. Postgres, Redis and the object store are of its own, in a temporary folder, and all of it is
+gone at the end. What was published is read from the files of the store, what became of it from the tables of the lake.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from stack.processes import StackError
 from stack.profiles import Stack
 from stack.sample_api import serving
 from stack.scale.profile import server_environment, start_api_server, start_services
+from stack.scale.stores import make_databases
 from tests.chaos import counts, harness, results
 from tests.scale.faulty_store import Proxy, proxy
 
@@ -49,6 +50,8 @@ FILE = PROJECT / "benchmarks" / "results" / "scale_chaos.json"
 ROWS = {"products": 12, "carts": 6, "users": 12}
 """Of every reading of the sample API."""
 EXTRACTS = 6
+FLOWS = {"extract": "extract", "warehouse": "transform"}
+"""By work queue: a run that was killed early has not got its name yet."""
 DOWN_SECONDS = 3.0
 """After which an init system starts again what has ended."""
 BUSY_SECONDS = 10.0
@@ -142,17 +145,17 @@ def busy_store(room: Room, _: random.Random) -> str:
 
 TWO = "two services processes"
 FAULTS: dict[str, Callable[[Room, random.Random], str]] = {
-    "nothing (for comparison)": lambda *_: "nothing",
     "API server killed": partial(kill, "server-1"),
     "services process killed": partial(kill, "services"),
     "worker killed with its runs": kill_worker,
     "flow run killed": kill_flow,
     "Redis killed, data kept": partial(lose_redis, False),
-    "Redis killed, data lost": partial(lose_redis, True),
     "Postgres stopped at once": stop_postgres,
     "object store answers 503 for 10 s": busy_store,
+    "Redis killed, data lost": partial(lose_redis, True),
     TWO: lambda *_: "nothing",
     f"{TWO}, one killed": partial(kill, "services"),
+    "nothing (for comparison)": lambda *_: "nothing",
 }
 
 
@@ -270,18 +273,18 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random) -> di
     moment = time.time()
     time.sleep(BUSY_SECONDS if room.store.busy else DOWN_SECONDS)
     room.store.busy = False
-    by_itself = come_to_rest(room)
+    by_itself = come_to_rest(room, REST_SECONDS)
     if not by_itself:  # What a person would do who is called.
         for name in ("services", "server-1", "server-2"):
             processes.stop(room.stack.folder, name)
-        come_to_rest(room)
+        come_to_rest(room, REST_SECONDS / 2)
     ids = published(room).keys() - known
-    times = [time for key, entries in ledger(room).items() if key in ids for time in entries]
-    counted = count_twice(room)
-    runs = runs_since(room, began)
+    times = [time for key, entries in asked(ledger, room).items() if key in ids for time in entries]
+    counted = asked(count_twice, room)
+    runs = asked(runs_since, room, began)
     extracted = {manifest["flow_run_id"] for manifest in published(room).values()}
     for run in runs:
-        if run.name.startswith("extract") and run.state.is_completed() and str(run.id) not in extracted:
+        if run.work_queue_name == "extract" and run.state.is_completed() and str(run.id) not in extracted:
             counted.lost[str(run.id)] = "the extract has completed, and nothing is published"
     news = sorted(set(counted.faults()) - room.wrong)
     room.wrong |= set(news)
@@ -301,12 +304,12 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random) -> di
         "by_itself": by_itself,
         "wrong": news,
         "ended": dict(room.ended - ended),
-        "states": dict(sorted(Counter(f"{run.name.split()[0]} {run.state.name}" for run in runs).items())),
+        "states": dict(sorted(Counter(f"{FLOWS[run.work_queue_name]} {run.state.name}" for run in runs).items())),
         "events_that_started_two": sum(n > 1 for n in events.values()),
     }
 
 
-def come_to_rest(room: Room) -> bool:
+def come_to_rest(room: Room, seconds: float) -> bool:
     """Waits until no run is active or due and every published batch is in the ledger; False if that takes too long."""
 
     def rests() -> bool:
@@ -316,9 +319,18 @@ def come_to_rest(room: Room) -> bool:
         return False
 
     with contextlib.suppress(StackError):
-        processes.wait_until(rests, "everything to come to rest", REST_SECONDS, every=1)
+        processes.wait_until(rests, "everything to come to rest", seconds, every=1)
         return True
     return False
+
+
+def asked(question: Callable[..., Any], *arguments: object) -> Any:
+    """The answer, as soon as there is one: a server may still be on its way up."""
+    for _ in range(30):
+        with contextlib.suppress(*NOT_NOW):
+            return question(*arguments)
+        time.sleep(2)
+    return question(*arguments)
 
 
 def count_twice(room: Room) -> counts.Counts:
@@ -337,10 +349,10 @@ def count_twice(room: Room) -> counts.Counts:
 
 def start_postgres(folder: Path, port: int) -> None:
     """A cluster of its own on loopback, by the user postgres, because root may not; the superuser is called root."""
-    found = shutil.which("initdb") or max(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
+    found = max(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None) or shutil.which("initdb")
     if found is None:
-        raise StackError("no initdb in PATH or /usr/lib/postgresql/*/bin: install PostgreSQL's server")
-    programs, data = Path(found).parent, folder / "postgres"
+        raise StackError("no initdb in /usr/lib/postgresql/*/bin or PATH: install PostgreSQL's server")
+    program, data = Path(found).with_name("postgres"), folder / "postgres"
     become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
     if not data.exists():
         data.mkdir(mode=0o700)
@@ -350,14 +362,14 @@ def start_postgres(folder: Path, port: int) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
     options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 300}
     settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    asked = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    processes.start(
-        "postgres",
-        [*become, str(programs / "postgres"), "-D", str(data), *settings],
-        folder,
-        os.environ,
-        ready=lambda: subprocess.run(asked).returncode == 0,
-    )
+
+    def ready() -> bool:
+        with contextlib.suppress(StackError):
+            make_databases(f"postgresql://root@127.0.0.1:{port}/postgres", [])
+            return True
+        return False
+
+    processes.start("postgres", [*become, str(program), "-D", str(data), *settings], folder, os.environ, ready=ready)
 
 
 def start_redis(folder: Path, port: int) -> None:
@@ -381,7 +393,7 @@ def start_second_services(stack: Stack) -> None:
 
 @contextlib.contextmanager
 def started(logs: Path | None = None) -> Iterator[Room]:
-    """The scale profile on stores of its own; nothing of it is left after the block, but the logs if they are wanted."""
+    """The scale profile on stores of its own; nothing is left of it after the block, but for the logs if asked for."""
     folder = Path(tempfile.mkdtemp(prefix="baton-chaos-"))
     folder.chmod(0o711)  # Postgres's user must get to its own folder.
     stores, work = folder / "stores", folder / "stack"
