@@ -424,7 +424,7 @@ def started(logs: Path | None = None) -> Iterator[Room]:
             }.items():
                 patch.setenv(name, value)
             stack = local.start_stack(
-                work, api=url, port=processes.free_port(), schedules=False, say=print, profile="scale"
+                work, api=url, port=processes.free_port(), schedules=False, say=lambda _: None, profile="scale"
             )
             harness.sweep_often(stack)
             harness.crash_after(stack, harness.CRASHED_AFTER_SECONDS)
@@ -454,18 +454,32 @@ def started(logs: Path | None = None) -> Iterator[Room]:
 # What is said
 
 
-def table(rounds: list[dict[str, Any]]) -> str:
-    """A line for each fault, as Markdown; recovery in seconds."""
-    lines = ["| fault | rounds | batches | lost | doubled | recovery p50 | max |", "|---|---|---|---|---|---|---|"]
+def summary(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each fault; recovery in seconds over the rounds that recovered by themselves."""
+    lines = []
     for fault in FAULTS:
         if of := [entry for entry in rounds if entry["fault"] == fault]:
             took = [entry["recovery"] for entry in of if entry["recovery"] is not None]
-            recovery = (
-                f"{statistics.median(took):.0f} s | {max(took):.0f} s" if len(took) == len(of) else "never | never"
+            lines.append(
+                {
+                    "fault": fault,
+                    "rounds": len(of),
+                    **{name: sum(entry[name] for entry in of) for name in ("batches", "lost", "doubled")},
+                    "recovery p50": statistics.median(took) if took else None,
+                    "recovery max": max(took) if took else None,
+                    "not by itself": sum(not entry["by_itself"] for entry in of),
+                }
             )
-            numbers = " | ".join(str(sum(entry[name] for entry in of)) for name in ("batches", "lost", "doubled"))
-            lines.append(f"| {fault} | {len(of)} | {numbers} | {recovery} |")
-    return "\n".join(lines)
+    return lines
+
+
+def table(rounds: list[dict[str, Any]]) -> str:
+    """The summary as Markdown."""
+    lines = summary(rounds)
+    names = list(lines[0]) if lines else []
+    shown = [[f"{v:.0f} s" if isinstance(v, float) else str(v) for v in line.values()] for line in lines]
+    rows = [names, ["---"] * len(names), *shown]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def publish(rounds: list[dict[str, Any]]) -> None:
@@ -495,10 +509,10 @@ def main() -> int:
             rounds.append(go_through(room, number, fault, chance))
             print(json.dumps(rounds[-1]), flush=True)
             outcome = {"seed": arguments.seed, "extracts_a_round": EXTRACTS, "rounds": rounds}
-            arguments.results.write_text(json.dumps(about() | outcome, indent=1) + "\n")
+            arguments.results.write_text(json.dumps(about() | outcome | {"table": summary(rounds)}, indent=1) + "\n")
+            if arguments.results == FILE:
+                publish(rounds)
     print(table(rounds))
-    if arguments.results == FILE:
-        publish(rounds)
     return int(any(entry["wrong"] or not entry["by_itself"] for entry in rounds))
 
 
