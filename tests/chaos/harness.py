@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -243,17 +243,7 @@ class Chaos:
             return False
 
     def active(self) -> list[FlowRun]:
-        """Runs of the chain that are at work or due."""
-        now = datetime.now(UTC)
-        wanted = FlowFilter(name=FlowFilterName(any_=list(self.arm.flows)))
-        states = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[*ACTIVE, StateType.SCHEDULED])))
-        with local.client(self.stack) as api:
-            runs = api.read_flow_runs(flow_filter=wanted, flow_run_filter=states)
-        return [
-            run
-            for run in runs
-            if run.state_type in ACTIVE or (run.next_scheduled_start_time or now) <= now + timedelta(seconds=1)
-        ]
+        return active(self.stack, self.arm.flows)
 
     def send_late_events(self) -> None:
         for file in self.forks.folder.glob("*.late"):
@@ -266,6 +256,20 @@ class Chaos:
     def read(self, run_id: UUID) -> FlowRun:
         with local.client(self.stack) as api:
             return api.read_flow_run(run_id)
+
+
+def active(stack: local.Stack, flows: Sequence[str]) -> list[FlowRun]:
+    """Runs of the flows that are at work or due."""
+    now = datetime.now(UTC)
+    wanted = FlowFilter(name=FlowFilterName(any_=list(flows)))
+    states = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[*ACTIVE, StateType.SCHEDULED])))
+    with local.client(stack) as api:
+        runs = api.read_flow_runs(flow_filter=wanted, flow_run_filter=states)
+    return [
+        run
+        for run in runs
+        if run.state_type in ACTIVE or (run.next_scheduled_start_time or now) <= now + timedelta(seconds=1)
+    ]
 
 
 @contextlib.contextmanager
