@@ -13,7 +13,7 @@ from tests.scale.conftest import execute
 
 
 def test_the_demo_runs_the_three_chainings_and_leaves_nothing_behind(
-    tmp_path: Path, postgres: str, redis_server: str
+    tmp_path: Path, postgres: str, redis_url: str
 ) -> None:
     databases = "select datname from pg_database where datname like 'baton%prefect'"
     before = set(map(tuple, execute(databases)))
@@ -37,5 +37,5 @@ def test_the_demo_runs_the_three_chainings_and_leaves_nothing_behind(
     assert str(tmp_path) not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
     assert set(map(tuple, execute(databases))) == before
     said = next(line for line in done.stdout.splitlines() if "redis://" in line).split()[-1]
-    with redis.Redis.from_url(stores.with_path(redis_server, said.rpartition("/")[2])) as database:
+    with redis.Redis.from_url(stores.with_path(redis_url, said.rpartition("/")[2])) as database:
         assert database.dbsize() == 0
