@@ -72,6 +72,12 @@ def test_nothing_is_wrong_with_a_new_stack_and_every_check_has_looked(
     assert [(one["check"], one["level"]) for one in told["findings"]] == [(f.check, f.level) for f in findings]
 
 
+def test_every_check_is_in_the_readme() -> None:
+    section = (PROJECT / "README.md").read_text().partition("## Is it well?")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in row.split("`")[1::2]} == {check.name for check in CHECKS}
+
+
 def test_it_is_for_people_too_and_exits_with_1_if_something_is_wrong(
     stack: local.Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
