@@ -231,9 +231,9 @@ def services(patient: Patient) -> Iterator[Finding]:
         said = f"{', '.join(bare) or 'API servers'} run --no-services with the broker in memory: no automation fires"
         yield Finding("services", "wrong", said, "start it without --no-services, or put the broker into Redis")
         return
-    url = patient.server_told.get("PREFECT_SERVER_DOCKET_URL")
-    if url is None:
-        yield Finding("services", "skipped", "where Redis is cannot be seen from here")
+    url = patient.server_told.get("PREFECT_SERVER_DOCKET_URL", "")
+    if not url.startswith("redis"):
+        yield Finding("services", "skipped", "the docket is not in Redis, as far as can be seen from here")
     elif at_work(url, server["docket"]["name"]):
         yield Finding("services", "ok", "a services process is at work")
     else:
