@@ -84,8 +84,11 @@ def start_services(stack: Stack) -> None:
     """Starts the services process and waits until its triggers read events."""
     environment = server_environment(stack)
     redis = environment["PREFECT_REDIS_MESSAGING_URL"]
+    known = stores.trigger_readers(redis)
     command = [sys.executable, "-m", "prefect", "server", "services", "start"]
-    processes.start("services", command, stack.folder, environment, ready=lambda: stores.services_run(redis))
+    processes.start(
+        "services", command, stack.folder, environment, ready=lambda: bool(stores.trigger_readers(redis) - known)
+    )
 
 
 def server_environment(stack: Stack) -> dict[str, str]:

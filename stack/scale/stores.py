@@ -121,14 +121,13 @@ def release_redis(url: str, owner: str) -> list[str]:
     return released
 
 
-def services_run(url: str) -> bool:
-    """Whether a services process reads the events in this Redis database: its triggers asked within two seconds."""
+def trigger_readers(url: str) -> set[str]:
+    """Who has ever read events for the automations' triggers from this Redis database: a name each services process."""
     with redis.Redis.from_url(url, decode_responses=True) as database:
         try:
-            consumers = database.xinfo_consumers("events", "reactive-triggers")
+            return {consumer["name"] for consumer in database.xinfo_consumers("events", "reactive-triggers")}
         except redis.ResponseError:  # No such stream or group yet.
-            return False
-    return any(consumer["idle"] < 2000 for consumer in consumers)
+            return set()
 
 
 def _chosen(url: str) -> int:
