@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from automations.plan import OLDEST_SERVER
 from stack.doctor.findings import Finding
-from stack.doctor.patient import Patient
+from stack.doctor.patient import SECONDS, Patient
 
 SKEW_SECONDS = 5.0
 """A tenth of what heartbeats and leases allow for."""
@@ -205,9 +205,21 @@ def services(patient: Patient) -> Iterator[Finding]:
     if url is None:
         yield Finding("services", "skipped", "where Redis is cannot be seen from here")
         return
-    from stack.scale.stores import services_run
-
-    if services_run(url):
+    if events_are_read(url):
         yield Finding("services", "ok", "a services process reads the events")
     else:
         yield Finding("services", "wrong", "no services process reads the events: no automation fires", start)
+
+
+def events_are_read(url: str) -> bool:
+    """Whether the triggers of a services process have asked this Redis for events in the last ten seconds.
+
+    They ask every second or so; a machine under load is slower. One that was killed stays in the list, idle.
+    """
+    from redis import Redis, ResponseError  # Of the scale profile's packages.
+
+    with Redis.from_url(url, decode_responses=True, socket_timeout=SECONDS) as database:
+        try:
+            return any(each["idle"] < 10_000 for each in database.xinfo_consumers("events", "reactive-triggers"))
+        except ResponseError:  # No such stream or group yet.
+            return False
