@@ -53,8 +53,9 @@ def test_nothing_is_wrong_with_a_new_stack_and_every_check_has_looked(stack: Sta
 
 def test_the_command_needs_not_be_told_which_profile_it_is(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     with shell():
-        assert command.doctor("one-machine", True, stack.folder) == 0
+        code = command.doctor("one-machine", True, stack.folder)
     output = capsys.readouterr().out
+    assert code == 0, output
     assert "are all in Redis" in output
     assert stack.environment["PREFECT_API_AUTH_STRING"].partition(":")[2] not in output
 
@@ -67,7 +68,7 @@ def test_a_services_process_that_was_killed_is_missed(stack: Stack) -> None:
         found.update({fault.message: fault.check for fault in faults(examined(stack, {"scale": True}))})
         return "services" in found.values()
 
-    processes.wait_until(noticed, "the doctor to miss the services", 15, every=0.5)
+    processes.wait_until(noticed, "the doctor to miss the services", 40, every=1)
     profile.start_services(stack)
     assert found["no services process has been at work for 10 s: no automation fires"] == "services"
     assert any(message.startswith("services has ended") for message in found)
