@@ -5,7 +5,8 @@ The records are put first, under a name made from their content, then the manife
 leaves records that nobody refers to, and of two writers of one batch the first to put its manifest stands, whole.
 
 Credentials come from the environment that boto3 reads: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ….
-A store that answers 503 is asked again, by botocore and by s3fs, some ten times in half a minute.
+A store that answers 503 is asked again by botocore (AWS_MAX_ATTEMPTS, 5 by default), for 5 to 12 seconds; if it says
+`SlowDown`, by s3fs too, 25 times in 40 seconds.
 """
 
 import contextlib

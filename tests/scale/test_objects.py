@@ -301,7 +301,7 @@ def test_a_store_that_is_away_during_a_build_is_no_batchs_fault(
         monkeypatch.setenv("AWS_ENDPOINT_URL", away.url)  # From here on only DuckDB asks.
         return found
 
-    # 404, because only then does DuckDB not ask again for half a minute.
+    # 404, because only then does DuckDB not ask again.
     with monkeypatch.context() as patch, proxy(object_store, monkeypatch, refuse=10**6, error=(404, "None")) as away:
         monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
