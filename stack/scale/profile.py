@@ -81,14 +81,16 @@ def start_api_server(stack: Stack, number: int) -> None:
 
 
 def start_services(stack: Stack) -> None:
-    """Starts the services process and waits until its triggers read events."""
+    """Starts the services process and waits until it lives; one that was killed may still be said to."""
     environment = server_environment(stack)
     redis = environment["PREFECT_REDIS_MESSAGING_URL"]
-    known = stores.trigger_readers(redis)
+    known = stores.services_processes(redis)
     command = [sys.executable, "-m", "prefect", "server", "services", "start"]
-    processes.start(
-        "services", command, stack.folder, environment, ready=lambda: bool(stores.trigger_readers(redis) - known)
-    )
+
+    def lives() -> bool:
+        return bool(stores.services_processes(redis) - known)
+
+    processes.start("services", command, stack.folder, environment, ready=lives)
 
 
 def server_environment(stack: Stack) -> dict[str, str]:

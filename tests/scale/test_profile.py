@@ -64,6 +64,12 @@ def test_it_has_two_servers_one_services_process_and_four_workers(stack: Stack) 
     assert (queues["extract"], queues["warehouse"]) == (None, 4)
 
 
+def test_the_services_process_is_known_by_its_heartbeat(stack: Stack) -> None:
+    redis_url = env_files.read(stack.folder / "server.env")["PREFECT_REDIS_MESSAGING_URL"]
+    pid = processes.running(stack.folder)["services"]
+    assert {name.rpartition("#")[2] for name in stores.services_processes(redis_url)} == {str(pid)}
+
+
 def test_the_workers_are_spread_over_the_servers(stack: Stack) -> None:
     pids = processes.running(stack.folder)
     servers = [environment_of(pids[f"worker-{number}"])["PREFECT_API_URL"] for number in (1, 2, 3, 4)]
