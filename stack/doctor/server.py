@@ -234,15 +234,15 @@ def services(patient: Patient) -> Iterator[Finding]:
     url = patient.server_told.get("PREFECT_SERVER_DOCKET_URL", "")
     if not url.startswith("redis"):
         yield Finding("services", "skipped", "the docket is not in Redis, as far as can be seen from here")
-    elif at_work(url, server["docket"]["name"]):
+    elif at_work(url):
         yield Finding("services", "ok", "a services process is at work")
     else:
         said = f"no services process has been at work for {SILENT_SECONDS:.0f} s: no automation fires"
         yield Finding("services", "wrong", said, "prefect server services start, with the servers' settings")
 
 
-def at_work(docket_url: str, docket: str) -> bool:
-    """Whether somebody who looks at triggers has beaten lately: API servers without services don't do that task.
+def at_work(docket_url: str) -> bool:
+    """Whether a services process has beaten lately; its docket is named `prefect`, whatever the settings say.
 
     The consumers of the events would be the nearer thing to ask. But before version 7.2 Redis says only when each was
     last given one, so a quiet stack would look like a dead one.
@@ -250,6 +250,5 @@ def at_work(docket_url: str, docket: str) -> bool:
     from redis import Redis  # Of the scale profile's packages.
 
     with Redis.from_url(docket_url, socket_timeout=5) as database:
-        key = f"{docket}:task-workers:evaluate_proactive_triggers_periodic"
-        last = database.zrange(key, -1, -1, withscores=True)
-    return any(time.time() - beat < SILENT_SECONDS for _, beat in last)
+        beats = database.zrange("prefect:workers", 0, -1, withscores=True)
+    return any(time.time() - beat < SILENT_SECONDS for _, beat in beats)
