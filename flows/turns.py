@@ -11,8 +11,9 @@ a minute. A lease that is lost stops nobody: dbt/macros/lake.sql is what then ke
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 
 import duckdb
 import httpx
@@ -37,20 +38,20 @@ class LeftToAnother(Exception):
 
 
 def take(settings: Settings, work: Work, *, everything: bool, wait: bool) -> None:
-    """Does the work for every source that has pending batches, each in its turn.
+    """Does the work for every source that has pending batches and whose turn is free, and looks again.
 
     `everything` is one turn of all sources. `wait` is for whoever must know that nothing is pending afterwards: it
     waits for a turn that another transform has, as long as it would wait for the file.
 
     Raises WarehouseBusy if that takes too long, LeftToAnother if there was nothing to do but what others have taken,
-    and what the work raises, once every other source has had its turn.
+    BuildFailed once every source that can be built has been.
     """
     if not settings.on_lake:
         with alone(settings):
             work(None)
         return
     seconds = settings.warehouse_wait_seconds if wait else 0.0
-    failed: dict[str, Exception] = {}
+    failed: dict[str, build.BuildFailed] = {}
     state = ledger.read(settings)
     worked = everything or build.fingerprint() != state.dbt_project
     if worked:  # A project that has changed is built whole, with every source's models.
@@ -59,22 +60,13 @@ def take(settings: Settings, work: Work, *, everything: bool, wait: bool) -> Non
     elif state.untold:
         work([])
     while sources := pending_sources(settings) - failed.keys():
-        taken = 0
-        for source in sorted(sources):
-            with turn([source], seconds) as mine:
-                if mine:
-                    taken += 1
-                    try:
-                        without_conflicts(work, [source])
-                    except build.BuildFailed as error:
-                        failed[source] = error
-        worked = worked or taken > 0
-        if not taken:
-            break
+        with turns([[source] for source in sorted(sources)], seconds) as mine:
+            if not mine:
+                break
+            worked = True
+            failed |= work_for(mine, work)
     if failed:
-        raise (
-            next(iter(failed.values())) if len(failed) == 1 else build.BuildFailed("\n".join(map(str, failed.values())))
-        )
+        raise build.BuildFailed("\n".join(map(str, failed.values())))
     if sources and wait:
         raise busy(sources, settings)
     if sources and not worked:
@@ -90,11 +82,26 @@ def alone(settings: Settings) -> Iterator[None]:
         with ledger.sole_writer(settings):
             yield
         return
-    sources = known_sources(settings)
-    with turn(sources, settings.warehouse_wait_seconds) as mine:
-        if not mine:
+    sources = sorted(known_sources(settings))
+    with turns([sources], settings.warehouse_wait_seconds) as mine:
+        if mine != sources:
             raise busy(sources, settings)
         yield
+
+
+def work_for(sources: list[str], work: Work) -> dict[str, build.BuildFailed]:
+    """Does the work for all the sources at once or, where that fails, for each; the errors of those that failed."""
+    try:
+        without_conflicts(work, sources)
+    except build.BuildFailed as error:
+        if len(sources) == 1:
+            return {sources[0]: error}
+        get_run_logger().warning("a build of %d sources failed; building each alone: %s", len(sources), error)
+        failed: dict[str, build.BuildFailed] = {}
+        for source in sources:
+            failed |= work_for([source], work)
+        return failed
+    return {}
 
 
 def known_sources(settings: Settings) -> set[str]:
@@ -130,34 +137,44 @@ def busy(sources: Collection[str], settings: Settings) -> ledger.WarehouseBusy:
 
 
 @contextmanager
-def turn(sources: Collection[str], seconds: float) -> Iterator[bool]:
-    """Holds the turns of all the sources, or of none: False if others have one of them for so many seconds."""
-    names = [f"transform:{source}" for source in sorted(sources)]
-    with ExitStack() as stack:
-        yield not names or acquire(stack, names, seconds)
+def turns(groups: Sequence[Sequence[str]], seconds: float) -> Iterator[list[str]]:
+    """Holds the turns of every group of sources that is free as a whole, and yields these sources.
 
-
-def acquire(stack: ExitStack, names: list[str], seconds: float) -> bool:
-    """Takes one slot of each limit, until the stack unwinds."""
+    If none is free, it waits for one for so many seconds.
+    """
     with get_client(sync_client=True) as client:
-        for name in names:
+        for source in chain(*groups):
             with suppress(ObjectAlreadyExists):  # Another transform makes it at the same time.
-                client.upsert_global_concurrency_limit_by_name(name, 1)
+                client.upsert_global_concurrency_limit_by_name(limit_of(source), 1)
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            # The slot is asked for once: Prefect itself would wait for as long as slots were held on average.
-            slots = concurrency(
-                names, strict=True, max_retries=0, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
-            )
-            stack.enter_context(slots)
-            return True
-        except Exception as error:
-            if not is_taken(error):
-                raise
-            if time.monotonic() > deadline:
-                return False
+    with ExitStack() as stack:
+        while not (mine := [group for group in groups if acquire(stack, group)]) and time.monotonic() < deadline:
             time.sleep(0.5)
+        yield list(chain(*mine))
+
+
+def acquire(stack: ExitStack, sources: Sequence[str]) -> bool:
+    """Takes one slot of each source's limit until the stack unwinds, or none; whether it got them."""
+    try:
+        # The slot is asked for once: Prefect itself would wait for as long as slots were held on average.
+        slots = concurrency(
+            [limit_of(source) for source in sources],
+            strict=True,
+            max_retries=0,
+            lease_duration=LEASE_SECONDS,
+            raise_on_lease_renewal_failure=False,
+        )
+        stack.enter_context(slots)
+    except Exception as error:
+        if is_taken(error):
+            return False
+        raise
+    return True
+
+
+def limit_of(source: str) -> str:
+    """The name of its global concurrency limit."""
+    return f"transform:{source}"
 
 
 def is_taken(error: Exception) -> bool:

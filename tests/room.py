@@ -1,5 +1,7 @@
 """A landing and a warehouse of their own, for flows that run in a test's process."""
 
+import gzip
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from flows.landing import MANIFEST, RECORDS, Batch
 from stack.sample_api import serving
+
+WITHOUT_PRICES = [{"id": n, "sku": f"{n}", "title": "no price", "category": "x", "images": []} for n in range(1, 21)]
+"""Products that no build takes."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,12 @@ class Room:
         """The result of a query on the warehouse."""
         with duckdb.connect(str(self.warehouse)) as connection:
             return connection.sql(query).fetchall()
+
+
+def rewrite(batch: Batch, records: list[dict[str, Any]]) -> None:
+    """Puts other records into a batch published in a folder and makes the manifest agree: bad data, no damaged file."""
+    content = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
+    (batch.folder / RECORDS).write_bytes(content)
+    manifest = json.loads((batch.folder / MANIFEST).read_text())
+    manifest |= {"rows": len(records), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (batch.folder / MANIFEST).write_text(json.dumps(manifest))

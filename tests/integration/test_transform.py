@@ -1,6 +1,5 @@
 """The transform flow with real dbt on a real server: what is pending, all of it, once; and its faults."""
 
-import gzip
 import json
 import subprocess
 import sys
@@ -20,14 +19,11 @@ from flows.processing import FAILURES_BEFORE_ISOLATION
 from flows.settings import Settings
 from flows.transform import transform
 from stack.processes import wait_until
-from tests.room import Room
+from tests.room import WITHOUT_PRICES, Room, rewrite
 
 
 def run(**parameters: Any) -> State[Any]:
     return transform(return_state=True, **parameters)
-
-
-WITHOUT_PRICES = [{"id": n, "sku": f"{n}", "title": "no price", "category": "x", "images": []} for n in range(1, 21)]
 
 
 def land(room: Room, products: int = 20, **options: Any) -> Batch:
@@ -37,19 +33,6 @@ def land(room: Room, products: int = 20, **options: Any) -> Batch:
         assert extract(return_state=True, handoff="event").is_completed()
     (batch,) = set(landed(room.landing)) - before
     return batch
-
-
-def rewrite(batch: Batch, records: list[dict[str, Any]]) -> None:
-    """Puts other records into a published batch and makes the manifest agree: bad data, not a damaged file."""
-    (batch.folder / RECORDS).write_bytes(
-        gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
-    )
-    import hashlib
-
-    content = (batch.folder / RECORDS).read_bytes()
-    manifest = json.loads((batch.folder / MANIFEST).read_text())
-    manifest |= {"rows": len(records), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (batch.folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def recorded(room: Room) -> list[str]:

@@ -1,16 +1,18 @@
 """The warehouse that many processes write: DuckLake on a real Postgres, with a real Prefect server for the turns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from prefect.states import State
 
-from flows import ledger, turns
+from flows import build, ledger, turns
 from flows.__main__ import main as flows_command
 from flows.landing import Batch
 from flows.settings import Settings
 from flows.transform import transform
+from tests.room import WITHOUT_PRICES, rewrite
 from tests.scale.lake_room import LakeRoom
 
 EVENT = str(uuid4())
@@ -41,10 +43,10 @@ def test_a_source_whose_turn_another_has_is_left_to_it_and_the_others_are_taken(
     lake_room.land("users")
     assert run().is_completed()  # The project has been built whole; from here on each source has its own turn.
     products, carts = lake_room.land("products", "carts")
-    with turns.turn([products.source], 0) as mine:
-        assert mine
-        with turns.turn([products.source], 0) as also_mine:
-            assert not also_mine
+    with turns.turns([[products.source]], 0) as mine:
+        assert mine == [products.source]
+        with turns.turns([[products.source], [carts.source]], 0) as also_mine:
+            assert also_mine == [carts.source]
         state = run(event_id=EVENT)
         assert state.is_completed(), state.message
         assert lake_room.rows("select source, batch_id from ops.ledger where source <> 'dummyjson.users'") == [
@@ -58,6 +60,33 @@ def test_a_source_whose_turn_another_has_is_left_to_it_and_the_others_are_taken(
         assert "dummyjson.products: another transform was at work for all of 1 seconds" in str(state.message)
     assert run(event_id=EVENT).is_completed()
     assert products.key in lake_room.rows("select source, batch_id from ops.ledger")
+
+
+def test_sources_whose_turns_are_free_are_built_at_once_and_one_that_cannot_be_stops_no_other(
+    lake_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake_room.land("users")
+    assert run().is_completed()
+    builds: list[str] = []
+    invoke = build.invoke
+
+    def noted(arguments: Sequence[str], settings: Settings) -> list[build.Node]:
+        builds.append(" ".join(arguments))
+        return invoke(arguments, settings)
+
+    monkeypatch.setattr(build, "invoke", noted)
+    lake_room.land("products", "carts")
+    assert run(event_id=EVENT).is_completed()
+    (both,) = builds
+    assert "source:dummyjson.carts+ source:dummyjson.products+" in both
+    bad, good = lake_room.land("products", "carts")
+    rewrite(bad, WITHOUT_PRICES)
+    state = run(event_id=EVENT)
+    assert state.is_failed()
+    assert "price" in str(state.message)
+    entered = lake_room.rows("select source, batch_id from ops.ledger")
+    assert good.key in entered
+    assert bad.key not in entered
 
 
 def test_a_transform_looks_again_after_giving_back_a_turn(lake_room: LakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
