@@ -111,13 +111,12 @@ def measure(arguments: argparse.Namespace) -> None:
             keep(file, results)
         processes.stop_all(PROJECT / "data" / PROFILES[0])
         if "throughput" in arguments.only:
-            results["throughput"] = [
-                throughput(stacks["scale"], workers, servers, arguments.landings) for workers, servers in SHAPES
-            ]
-            if arguments.most > arguments.landings:
-                results["throughput"].append(throughput(stacks["scale"], 4, 2, arguments.most))
-            results["stores"] = stores(stacks["scale"])
-            keep(file, results)
+            results["throughput"] = []
+            longer = [(4, 2, arguments.most)] if arguments.most > arguments.landings else []
+            for workers, servers, landings in [*((*shape, arguments.landings) for shape in SHAPES), *longer]:
+                results["throughput"].append(throughput(stacks["scale"], workers, servers, landings))
+                results["stores"] = stores(stacks["scale"])
+                keep(file, results)
     finally:
         for name in PROFILES:
             processes.stop_all(PROJECT / "data" / name)
