@@ -1,6 +1,5 @@
 """The whole stack on real processes: server, worker, sample API, deployments, automations; driven as a user would."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from flows import ledger
 from flows.landing import Batch, landed
 from flows.settings import PROJECT, Settings
 from stack import demo, local, processes
+from tests.demo import run_demo
 
 SECONDS = 120.0
 
@@ -161,22 +161,4 @@ def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_t
 
 
 def test_the_demo_runs_the_three_chainings_and_leaves_nothing_running(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "stack", "demo"],
-        cwd=PROJECT,
-        env=environment | {"TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
-    for chaining, rows in (("triggered", "194"), ("imperative", "452"), ("launch-and-leave", "194")):
-        assert lines[chaining][-2:] == [rows, rows]
-    for source, rows in (("dummyjson.products", "194"), ("dummyjson.carts", "50"), ("dummyjson.users", "208")):
-        assert lines[source][-4:] == [rows] * 4
-    assert "3 chainings, 0 faults" in done.stdout
-    assert lines["category"] == ["category", "carts", "average_age", "units", "revenue"]
-    assert list(tmp_path.glob("baton-demo-*")) == []
-    processes_left = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in processes_left
+    run_demo(tmp_path)
