@@ -1,4 +1,4 @@
-"""The scale profile under faults: `python -m tests.chaos.scale [--seed N] [--rounds N] [--minutes N] [--results FILE]`.
+"""The scale profile under faults: `python -m tests.chaos.scale [--seed N] [--rounds N] [--within SECONDS]`.
 
 Each round starts six extracts, strikes once at a random moment, and waits until nothing is active and every published
 batch is in the ledger. Postgres, Redis and the object store are of its own, in a temporary folder, and all of it is
@@ -256,7 +256,7 @@ def runs_since(room: Room, began: datetime) -> list[Any]:
 # A round
 
 
-def go_through(room: Room, number: int, fault: str, chance: random.Random) -> dict[str, Any]:
+def go_through(room: Room, number: int, fault: str, chance: random.Random, within: float) -> dict[str, Any]:
     """Six extracts, one fault, and rest; what became of it."""
     began, known, ended = datetime.now(UTC), published(room).keys(), Counter(room.ended)
     two = "services-2"
@@ -267,7 +267,7 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random) -> di
         for table in sorted(ROWS) * (EXTRACTS // len(ROWS)):
             deployment = api.read_deployment_by_name(f"extract/dummyjson-{table}").id
             api.create_flow_run_from_deployment(deployment, parameters={"source": f"dummyjson.{table}", "page_size": 5})
-    delay = chance.uniform(0.2, 4)
+    delay = chance.uniform(0.2, within)
     time.sleep(delay)
     struck = FAULTS[fault](room, chance)
     moment = time.time()
@@ -477,9 +477,16 @@ def table(rounds: list[dict[str, Any]]) -> str:
     """The summary as Markdown."""
     lines = summary(rounds)
     names = list(lines[0]) if lines else []
-    shown = [[f"{v:.0f} s" if isinstance(v, float) else str(v) for v in line.values()] for line in lines]
+    shown = [[cell(value) for value in line.values()] for line in lines]
     rows = [names, ["---"] * len(names), *shown]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def cell(value: object) -> str:
+    """Seconds are floats, and None where nothing had landed that could recover."""
+    if value is None:
+        return "-"
+    return f"{value:.0f} s" if isinstance(value, float) else str(value)
 
 
 def publish(rounds: list[dict[str, Any]]) -> None:
@@ -494,6 +501,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.scale", description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=2, help="of each fault")
+    parser.add_argument("--within", type=float, default=4, help="seconds after the extracts in which the fault strikes")
     parser.add_argument("--minutes", type=float, default=None, help="begin no round after so many")
     parser.add_argument("--only", default="", help="faults whose name begins so, with commas between")
     parser.add_argument("--results", type=Path, default=FILE)
@@ -506,7 +514,7 @@ def main() -> int:
         for number, fault in enumerate(chosen * arguments.rounds, 1):
             if arguments.minutes is not None and time.monotonic() - began > arguments.minutes * 60:
                 break
-            rounds.append(go_through(room, number, fault, chance))
+            rounds.append(go_through(room, number, fault, chance, arguments.within))
             print(json.dumps(rounds[-1]), flush=True)
             outcome = {"seed": arguments.seed, "extracts_a_round": EXTRACTS, "rounds": rounds}
             arguments.results.write_text(json.dumps(about() | outcome | {"table": summary(rounds)}, indent=1) + "\n")
