@@ -5,7 +5,7 @@
 1. Hand-offs, in turn on either profile: event to the first line of the transform, and to the ledger; CPU.
 2. Landings fully processed a minute, over ten sources, by 1, 2 and 4 workers and with 1 and 2 API servers; each landing
    is an extract and, by its event, a transform, both run by the workers. `--most` is the size of one longer run.
-3. What a landing costs, and from it by arithmetic what a thousand sources an hour would.
+3. What Postgres, Redis and the object store hold afterwards. `stack/scale/README.md` has the arithmetic from all of it.
 
 Works in a copy of the project, because seven more dbt sources are needed. CPU is that of all processes of the stack;
 Postgres and Redis, which others may use too, are not in it. Raw results go to `results/scale.json`.
