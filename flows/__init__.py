@@ -1,1 +1,1 @@
-"""The three flows, one file each, and the helpers that they stand on."""
+"""The three flows and reap, which ends zombies, one file each, and the helpers that they stand on."""

@@ -34,3 +34,7 @@ def server() -> Iterator[str]:
     """The API URL of a Prefect server for the whole session; also PREFECT_API_URL, here and in what tests start."""
     with processes.prefect_server(Path(_FOLDER.name), SERVER, _PORT) as url:
         yield url
+        from prefect.logging.handlers import APILogHandler  # Not before the settings are set.
+
+        # What flows have logged in this process is sent now; at its end it would be sent, for a minute, to no server.
+        APILogHandler().flush()

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from automations.plan import Server, make_plan
+from flows import locks, reap
 from flows.orchestrate import TRANSFORM
 from stack.doctor.findings import Finding
 from stack.doctor.patient import Patient
@@ -19,11 +21,10 @@ from stack.prefork.client import NoEngine, hand_over
 from stack.processes import running
 
 QUEUES = ("extract", "warehouse")
+REAP = "reap/zombies"
 CRASH = "crash_runs_that_stop_beating"
 STARTS_DBT = ("transform_when_extract_finishes", "transform_when_all_extracts_finish")
 SLOWEST_POLL = 1.0
-TURN = "transform:"
-"""What the names of the global concurrency limits begin with, by which sources have their turns."""
 
 
 def processes(patient: Patient) -> Iterator[Finding]:
@@ -95,26 +96,20 @@ def work_queues(patient: Patient) -> Iterator[Finding]:
 
 
 def turns(patient: Patient) -> Iterator[Finding]:
-    """On the lake, the limit that lets one transform at a time at a source (flows/turns.py) is in force."""
+    """On the lake, a source's turn (flows/turns.py) is given to one session at a time."""
     name = "turns"
     if not patient.baton.on_lake:
         yield Finding(name, "ok", "the warehouse is a file, and its lock lets one transform at it")
         return
-    with patient.client() as client:
-        limits = [each for each in client.read_global_concurrency_limits(limit=200) if each.name.startswith(TURN)]
-    well = True
-    for limit in limits:
-        if not limit.active:
-            well = False
-            said = f"the limit {limit.name} is not active: two transforms may be at work on this source at once"
-            yield Finding(name, "wrong", said, f"prefect gcl update {limit.name} --enable")
-        if limit.limit != 1:
-            well = False
-            said = f"the limit {limit.name} is {limit.limit}, expected 1"
-            yield Finding(name, "wrong", said, f"prefect gcl update {limit.name} --limit 1")
-    if well:
-        made = f"{len(limits)} sources, one transform at a time each" if limits else "the first transform makes them"
-        yield Finding(name, "ok", made)
+    catalog, _ = patient.baton.lake
+    probe = [f"doctor:{uuid4()}"]
+    with locks.session(catalog) as take, locks.session(catalog) as take_too:
+        if take(probe) and not take_too(probe):
+            yield Finding(name, "ok", "the lake's Postgres gives a lock to one session at a time")
+            return
+    said = "the lake's Postgres gives one lock to two sessions: two transforms may be at work on a source at once"
+    mend = "BATON_LAKE_CATALOG without a pooler in between, or with one in session mode"
+    yield Finding(name, "wrong", said, mend)
 
 
 def workers(patient: Patient) -> Iterator[Finding]:
@@ -286,6 +281,32 @@ def beats_within(patient: Patient) -> float:
     """After how many seconds of silence a run is set Crashed."""
     triggers = [each.data["trigger"] for each in patient.described[0] if each.name == CRASH]
     return float(triggers[0]["within"]) if triggers else math.inf
+
+
+def runs(patient: Patient) -> Iterator[Finding]:
+    """Nothing is active that nothing is heard of: it keeps its slot of the queue."""
+    seconds = silent_seconds(patient)
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    with patient.client() as client:
+        active = reap.active(client)
+        old = {run.id: run for run in active if run.state and run.state.timestamp < since}
+        silent = old.keys() - reap.heard_of(client, old, since)
+    for run in (old[run_id] for run_id in sorted(silent)):
+        said = f"{run.name} ({run.id}) is {run.state_name}, and nothing was heard of it for {seconds:g} s"
+        yield Finding(
+            "runs",
+            "wrong",
+            f"{said}: it keeps its slot",
+            f"prefect deployment run {REAP}, which also runs on a schedule",
+        )
+    if not silent:
+        yield Finding("runs", "ok", f"{len(active)} active, none silent for more than {seconds:g} s")
+
+
+def silent_seconds(patient: Patient) -> float:
+    """After how many seconds of silence a run is taken for dead, by prefect.yaml."""
+    (entry,) = (entry for entry in patient.entries if entry["name"] == short(REAP))
+    return float(entry["parameters"]["silent_for"])
 
 
 def slowest_poll(patient: Patient) -> float:

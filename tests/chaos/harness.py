@@ -1,8 +1,9 @@
 """The full profile: the real stack, a schedule of faults, and a count of what became of every batch.
 
 Time is scaled by fifteen, so that days of bad luck fit into an hour: the sweep comes every minute in place of every
-15, a late event after 40 seconds in place of ten minutes. A run that says nothing is set Crashed after 40 seconds in
-place of 90, which is as short as heartbeats of 30 seconds, the least that Prefect takes, allow.
+15, reap/zombies every 20 seconds in place of five minutes, a late event after 40 seconds in place of ten minutes. A
+run that says nothing is set Crashed after 40 seconds in place of 90, which is as short as heartbeats of 30 seconds,
+the least that Prefect takes, allow.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from uuid import UUID
 import duckdb
 import httpx
 import yaml
-from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -40,6 +41,7 @@ from tests.chaos.schedule import Landing, Round
 PRODUCTS = 12
 PAGE_SIZE = 5
 SWEEP_SECONDS = 60
+REAP_SECONDS = 20
 LATE_SECONDS = 40
 CRASHED_AFTER_SECONDS = int(os.environ.get("CHAOS_CRASHED_AFTER", "40"))
 REST_SECONDS = 420
@@ -308,10 +310,10 @@ def use_victims(stack: local.Stack) -> None:
         api.update_work_pool(local.POOL, WorkPoolUpdate(base_job_template=template))
 
 
-def sweep_often(stack: local.Stack, seconds: float = SWEEP_SECONDS) -> None:
-    """The schedule of transform/warehouse, on, at the scaled interval."""
+def run_every(stack: local.Stack, name: str, seconds: float) -> None:
+    """The schedule of a deployment, on, at another interval."""
     with local.client(stack) as api:
-        deployment = api.read_deployment_by_name("transform/warehouse")
+        deployment = api.read_deployment_by_name(name)
         (schedule,) = deployment.schedules
         api.update_deployment_schedule(
             deployment.id, schedule.id, active=True, schedule=IntervalSchedule(interval=timedelta(seconds=seconds))
@@ -328,9 +330,19 @@ def crash_after(stack: local.Stack, seconds: int) -> None:
     local.run(stack, "automations", "apply", str(file))
 
 
-def prepare_ours(chaos: Chaos) -> None:
-    sweep_often(chaos.stack)
-    crash_after(chaos.stack, CRASHED_AFTER_SECONDS)
+def reap_after(stack: local.Stack, seconds: int) -> None:
+    """What ends the runs that the automation has not heard of, with the same patience, at the scaled interval."""
+    with local.client(stack) as api:
+        deployment = api.read_deployment_by_name("reap/zombies")
+        api.update_deployment(deployment.id, DeploymentUpdate(parameters={"silent_for": seconds}))
+    run_every(stack, "reap/zombies", REAP_SECONDS)
+
+
+def scale_time(stack: local.Stack) -> None:
+    """Sweep, automation and reap, as above."""
+    run_every(stack, "transform/warehouse", SWEEP_SECONDS)
+    crash_after(stack, CRASHED_AFTER_SECONDS)
+    reap_after(stack, CRASHED_AFTER_SECONDS)
 
 
 def nothing_is_pending(chaos: Chaos) -> bool:
@@ -346,7 +358,7 @@ OURS = Arm(
     flows=("extract", "transform", "orchestrate"),
     where=points.EXTRACT + points.TRANSFORM + points.ORCHESTRATE + points.FROM_OUTSIDE,
     most=points.MOST,
-    prepare=prepare_ours,
+    prepare=lambda chaos: scale_time(chaos.stack),
     environment=lambda folder, api: {},
     count=lambda c: counts.count(c.stack.landing, c.stack.warehouse, c.promised, PRODUCTS),
     at_rest=nothing_is_pending,

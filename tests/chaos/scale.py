@@ -426,8 +426,7 @@ def started(logs: Path | None = None) -> Iterator[Room]:
             stack = local.start_stack(
                 work, api=url, port=processes.free_port(), schedules=False, say=lambda _: None, profile="scale"
             )
-            harness.sweep_often(stack)
-            harness.crash_after(stack, harness.CRASHED_AFTER_SECONDS)
+            harness.scale_time(stack)
             start |= {
                 "server-1": partial(start_api_server, stack, 1),
                 "server-2": partial(start_api_server, stack, 2),

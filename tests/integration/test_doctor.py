@@ -20,15 +20,17 @@ import prefect
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.states import Pending
 
 from automations.__main__ import load
 from automations.plan import Server, carry_out, make_plan
 from flows import ledger
 from flows.landing import Batch, new_batch_id, writing
 from flows.settings import PROJECT, Settings
+from flows.transform import transform
 from stack import __main__ as command
 from stack import local, processes
-from stack.doctor import CHECKS, examine
+from stack.doctor import CHECKS, examine, work
 from stack.doctor.findings import Finding, healthy, secrets_of, without_secrets
 from stack.doctor.patient import Patient, find
 from stack.doctor.server import inconsistent
@@ -264,6 +266,19 @@ def test_an_automation_that_is_disabled_is_named(stack: local.Stack, name: str, 
             server.enable(found["id"], True)
     assert said in fault.message
     assert fault.mend == f"prefect automation resume {name}"
+
+
+def test_a_run_that_nothing_is_heard_of_is_named(stack: local.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "silent_seconds", lambda _: 1.0)
+    with local.client(stack) as api:
+        run = api.create_flow_run(transform, state=Pending(name="Submitting"))
+        try:
+            processes.wait_until(lambda: faults(examined(stack)), "a second to pass", 30)
+            fault = the_fault(examined(stack))
+        finally:
+            api.delete_flow_run(run.id)
+    assert f"{run.name} ({run.id}) is Submitting, and nothing was heard of it for 1 s" in fault.message
+    assert "prefect deployment run reap/zombies" in fault.mend
 
 
 def test_a_worker_that_beats_or_asks_too_seldom_is_named(stack: local.Stack) -> None:
