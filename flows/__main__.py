@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "maintain":
             return maintain(settings, arguments.days)
         return prune(settings, arguments.days, arguments.dry_run)
-    except (ValueError, ledger.WarehouseBusy, landing.LandingError) as error:
+    except (ValueError, ConnectionError, ledger.WarehouseBusy, landing.LandingError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -1,33 +1,30 @@
 """Who may take which source's batches into the warehouse, and when.
 
 A DuckDB file has one writer: one transform at a time, by a lock beside the file. On the lake, different sources are
-transformed side by side, and each source by one transform at a time: whoever holds the one slot of Prefect's global
-concurrency limit `transform:<source>`. A transform that an event has started does not wait for a slot that is taken.
-It may leave, because whoever has the slot looks again after giving it back.
+transformed side by side, and each source by one transform at a time: whoever holds the lock `transform:<source>` in
+the Postgres of the lake's catalog. A transform that an event has started does not wait for a lock that is taken. It
+may leave, because whoever has the lock looks again after giving it back.
 
-A slot is a lease of 60 seconds that is renewed until it is given back, so a killed transform blocks its sources for
-a minute. A lease that is lost stops nobody: dbt/macros/lake.sql is what then keeps two transforms apart.
+The lock is where the catalog is, so nobody can lose one and keep the other for long, and a killed transform has none.
+(Prefect's global concurrency limits count their slots in one database and keep who has them in another: when Redis
+was killed or emptied, slots stayed taken for ever.) Should two be at work all the same, dbt/macros/lake.sql keeps them
+apart.
 """
 
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 
 import duckdb
-import httpx
 from prefect import get_run_logger
-from prefect.client.orchestration import get_client
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
 
-from flows import build, lake, ledger
+from flows import build, lake, ledger, locks
 from flows.landing import landed
 from flows.processing import Sources
 from flows.settings import Settings
 
-LEASE_SECONDS = 60.0
 TRIES = 5
 Work = Callable[[Sources], None]
 """Does what there is to do for these sources."""
@@ -60,7 +57,7 @@ def take(settings: Settings, work: Work, *, everything: bool, wait: bool) -> Non
     elif state.untold:
         work([])
     while sources := pending_sources(settings) - failed.keys():
-        with turns([[source] for source in sorted(sources)], seconds) as mine:
+        with turns(settings, [[source] for source in sorted(sources)], seconds) as mine:
             if not mine:
                 break
             worked = True
@@ -83,7 +80,7 @@ def alone(settings: Settings) -> Iterator[None]:
             yield
         return
     sources = sorted(known_sources(settings))
-    with turns([sources], settings.warehouse_wait_seconds) as mine:
+    with turns(settings, [sources], settings.warehouse_wait_seconds) as mine:
         if mine != sources:
             raise busy(sources, settings)
         yield
@@ -137,47 +134,21 @@ def busy(sources: Collection[str], settings: Settings) -> ledger.WarehouseBusy:
 
 
 @contextmanager
-def turns(groups: Sequence[Sequence[str]], seconds: float) -> Iterator[list[str]]:
+def turns(settings: Settings, groups: Sequence[Sequence[str]], seconds: float) -> Iterator[list[str]]:
     """Holds the turns of every group of sources that is free as a whole, and yields these sources.
 
     If none is free, it waits for one for so many seconds.
     """
-    with get_client(sync_client=True) as client:
-        for source in chain(*groups):
-            with suppress(ObjectAlreadyExists):  # Another transform makes it at the same time.
-                client.upsert_global_concurrency_limit_by_name(limit_of(source), 1)
+    catalog, _ = settings.lake
     deadline = time.monotonic() + seconds
-    with ExitStack() as stack:
-        while not (mine := [group for group in groups if acquire(stack, group)]) and time.monotonic() < deadline:
+    with locks.session(catalog) as take:
+        while not (mine := [group for group in groups if take([lock_of(source) for source in group])]):
+            if time.monotonic() >= deadline:
+                break
             time.sleep(0.5)
         yield list(chain(*mine))
 
 
-def acquire(stack: ExitStack, sources: Sequence[str]) -> bool:
-    """Takes one slot of each source's limit until the stack unwinds, or none; whether it got them."""
-    try:
-        # The slot is asked for once: Prefect itself would wait for as long as slots were held on average.
-        slots = concurrency(
-            [limit_of(source) for source in sources],
-            strict=True,
-            max_retries=0,
-            lease_duration=LEASE_SECONDS,
-            raise_on_lease_renewal_failure=False,
-        )
-        stack.enter_context(slots)
-    except Exception as error:
-        if is_taken(error):
-            return False
-        raise
-    return True
-
-
-def limit_of(source: str) -> str:
-    """The name of its global concurrency limit."""
+def lock_of(source: str) -> str:
+    """The name of its lock."""
     return f"transform:{source}"
-
-
-def is_taken(error: Exception) -> bool:
-    """Whether Prefect says that somebody else has the slot."""
-    cause = error.__cause__
-    return isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED

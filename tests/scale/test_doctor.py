@@ -3,12 +3,12 @@
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
 
 import httpx
 import pytest
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 
+from flows import locks
 from stack import __main__ as command
 from stack import env_files, local, processes
 from stack.doctor import CHECKS
@@ -124,26 +124,16 @@ def test_a_redis_that_is_not_there_is_named_without_its_password(stack: Stack) -
     assert "canary-of-redis" not in repr(findings)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"active": False}, "is not active: two transforms may be at work on this source at once"),
-        ({"limit": 2}, "is 2, expected 1"),
-    ],
-)
-def test_a_turn_that_two_can_have_is_named(stack: Stack, changes: dict[str, Any], said: str) -> None:
-    name = "transform:dummyjson.products"
-    with local.client(stack) as api:
-        api.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-        try:
-            assert faults(examined(stack)) == []
-            api.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(**changes))
-            fault = the_fault(examined(stack))
-        finally:
-            api.delete_global_concurrency_limit_by_name(name)
+def test_a_turn_that_two_can_have_is_named(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def pooled(_: str) -> Iterator[locks.Take]:
+        yield lambda _: True
+
+    monkeypatch.setattr(locks, "session", pooled)
+    fault = the_fault(examined(stack))
     assert (fault.check, fault.level) == ("turns", "wrong")
-    assert said in fault.message
-    assert fault.mend.startswith(f"prefect gcl update {name} --")
+    assert "gives one lock to two sessions" in fault.message
+    assert "session mode" in fault.mend
 
 
 def test_a_bucket_that_is_not_there_is_named(stack: Stack) -> None:

@@ -1,5 +1,7 @@
 """The warehouse that many processes write: DuckLake on a real Postgres, with a real Prefect server for the turns."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -10,9 +12,10 @@ from prefect.states import State
 from flows import build, ledger, turns
 from flows.__main__ import main as flows_command
 from flows.landing import Batch
-from flows.settings import Settings
+from flows.settings import PROJECT, Settings
 from flows.transform import transform
 from tests.room import WITHOUT_PRICES, rewrite
+from tests.scale.conftest import execute
 from tests.scale.lake_room import LakeRoom
 
 EVENT = str(uuid4())
@@ -43,9 +46,9 @@ def test_a_source_whose_turn_another_has_is_left_to_it_and_the_others_are_taken(
     lake_room.land("users")
     assert run().is_completed()  # The project has been built whole; from here on each source has its own turn.
     products, carts = lake_room.land("products", "carts")
-    with turns.turns([[products.source]], 0) as mine:
+    with turns.turns(Settings(), [[products.source]], 0) as mine:
         assert mine == [products.source]
-        with turns.turns([[products.source], [carts.source]], 0) as also_mine:
+        with turns.turns(Settings(), [[products.source], [carts.source]], 0) as also_mine:
             assert also_mine == [carts.source]
         state = run(event_id=EVENT)
         assert state.is_completed(), state.message
@@ -106,6 +109,53 @@ def test_a_transform_looks_again_after_giving_back_a_turn(lake_room: LakeRoom, m
     monkeypatch.setattr(turns, "without_conflicts", do_and_let_another_batch_land)
     assert run(event_id=EVENT).is_completed()
     assert {first.key, late[0].key} <= set(lake_room.rows("select source, batch_id from ops.ledger"))
+
+
+HOLD = """
+import sys, time
+from flows import turns
+from flows.settings import Settings
+with turns.turns(Settings(), [sys.argv[1:]], 0) as mine:
+    print(*mine, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_transform_gives_its_turns_back_at_once(lake_room: LakeRoom) -> None:
+    sources = ["dummyjson.carts", "dummyjson.products"]
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, *sources], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline().split() == sources
+        with turns.turns(Settings(), [sources], 0) as mine:
+            assert mine == []
+        # All of a group or none: what was free of it is free for others.
+        with (
+            turns.turns(Settings(), [["dummyjson.users", *sources]], 0),
+            turns.turns(Settings(), [["dummyjson.users"]], 0) as mine,
+        ):
+            assert mine == ["dummyjson.users"]
+    finally:
+        holder.kill()
+        holder.communicate()
+    with turns.turns(Settings(), [sources], 10) as mine:
+        assert mine == sources
+
+
+def test_turns_end_with_their_session_and_a_transform_that_has_lost_its_own_is_told_of_no_error(
+    lake_room: LakeRoom,
+) -> None:
+    with turns.turns(Settings(), [["dummyjson.users"]], 0) as mine:
+        assert mine
+        catalog, _ = Settings().lake
+        held = "locktype = 'advisory' and datname = current_database()"
+        ended = execute(
+            f"select pg_terminate_backend(l.pid) from pg_locks l join pg_database d on d.oid = database where {held}",
+            catalog,
+        )
+        assert len(ended) == 1
+        with turns.turns(Settings(), [["dummyjson.users"]], 10) as also_mine:
+            assert also_mine
 
 
 def test_two_transforms_of_one_source_at_once_double_nothing_even_without_turns(

@@ -1,4 +1,4 @@
-"""A transform whose turns fail: everybody gets every slot. `python -m tests.scale.transform_without_turns FOLDER`.
+"""A transform whose turns fail: everybody gets every lock. `python -m tests.scale.transform_without_turns FOLDER`.
 
 Two of them wait for each other, at files in the folder, after dbt has found out what is missing and before the
 transaction that brings it.
@@ -12,15 +12,20 @@ from typing import Any
 
 from dbt.adapters.sql.connections import SQLConnectionManager
 
-from flows import turns
+from flows import locks
 from flows.transform import transform
 
 MEET_AT = "base_dummyjson__products_manifests__turn"
 
 
+async def everything(*_: object) -> bool:
+    """Every lock, for everybody."""
+    return True
+
+
 def main(folder: Path) -> int:
     """Prints the name of the state that the flow ends in."""
-    turns.acquire = lambda *_: True  # type: ignore[assignment]
+    locks.take = everything
     add_query = SQLConnectionManager.add_query
     mine = folder / f"{os.getpid()}.here"
 
