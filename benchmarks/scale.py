@@ -5,21 +5,26 @@
 1. Hand-offs, in turn on either profile: event to the first line of the transform, and to the ledger; CPU.
 2. Landings fully processed a minute, over ten sources, by 1, 2 and 4 workers and with 1 and 2 API servers; each landing
    is an extract and, by its event, a transform, both run by the workers. `--most` is the size of one longer run.
-3. What Postgres, Redis and the object store hold afterwards. `stack/scale/README.md` has the arithmetic from all of it.
+   With each: the CPU of every process, the most connections and memory that Postgres and Redis were seen with, and the
+   requests to the object store. `stack/scale/README.md` has the arithmetic from all of it.
 
 Works in a copy of the project, because seven more dbt sources are needed. CPU is that of all processes of the stack;
-Postgres and Redis, which others may use too, are not in it. Raw results go to `results/scale.json`.
+Postgres and Redis, which others may use too, are not in it. Nothing is asked of the lake while landings are processed,
+so that the requests are the flows' own. Raw results go to `results/scale.json`.
 """
 
 import argparse
+import asyncio
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -30,7 +35,6 @@ import asyncpg
 import redis
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
-from prefect.utilities.asyncutils import run_coro_as_sync
 
 from benchmarks.handoff import accounting
 from benchmarks.handoff.__main__ import about
@@ -115,7 +119,6 @@ def measure(arguments: argparse.Namespace) -> None:
             longer = [(4, 2, arguments.most)] if arguments.most > arguments.landings else []
             for workers, servers, landings in [*((*shape, arguments.landings) for shape in SHAPES), *longer]:
                 results["throughput"].append(throughput(stacks["scale"], workers, servers, landings))
-                results["stores"] = stores(stacks["scale"])
                 keep(file, results)
     finally:
         for name in PROFILES:
@@ -178,21 +181,34 @@ def throughput(stack: Stack, workers: int, servers: int, landings: int) -> dict[
     for number in range(1, workers + 1):
         local.start_worker(shaped, number)
     known = len(in_ledger(stack))
-    before, began = cpu(stack), time.time()
+    before, requests_before, began = cpu_by_process(stack), requests(stack), time.time()
     run_extracts(stack, [SOURCES[number % len(SOURCES)] for number in range(landings)])
-    wait(lambda: len(in_ledger(stack)) - known >= landings, "every landing in the ledger", 60 + landings * 20)
-    wait(lambda: not active(stack), "every run to end", 60 + landings * 10)
-    ended = time.time()
-    processed = sorted(in_ledger(stack))[-1].timestamp()
+    seen: list[dict[str, float]] = []
+
+    def ended() -> bool:
+        seen.append(stores(stack))
+        return not active(stack)
+
+    processes.wait_until(ended, "every run to end", 60 + landings * 20, every=10)
+    seconds = time.time() - began
+    spent = {name: value - before.get(name, 0) for name, value in cpu_by_process(stack).items()}
+    asked = requests(stack) - requests_before
+    processed = sorted(in_ledger(stack))
+    if len(processed) - known != landings:
+        raise RuntimeError(f"{landings} landings were asked for, and {len(processed) - known} are in the ledger")
+    until_queryable = processed[-1].timestamp() - began
     row = {
         "workers": workers,
         "servers": servers,
-        "landings": len(in_ledger(stack)) - known,
-        "seconds": processed - began,
-        "a_minute": landings / (processed - began) * 60,
-        "until_idle_seconds": ended - began,
-        "cpu_a_landing": (cpu(stack) - before) / landings,
-        "cores": (cpu(stack) - before) / (ended - began),
+        "landings": landings,
+        "seconds": until_queryable,
+        "a_minute": landings / until_queryable * 60,
+        "until_idle_seconds": seconds,
+        "cpu_a_landing": sum(spent.values()) / landings,
+        "cores": sum(spent.values()) / seconds,
+        "cpu_a_landing_by_process": {name: round(value / landings, 2) for name, value in sorted(spent.items())},
+        "most": {name: max(each[name] for each in seen) for name in seen[0]},
+        "requests_a_landing": {method: round(number / landings, 1) for method, number in sorted(asked.items())},
     }
     print(row, flush=True)
     return row
@@ -233,33 +249,41 @@ def wait(condition: Any, what: str, seconds: float) -> None:
 
 def cpu(stack: Stack) -> float:
     """Seconds of all the stack's processes, those that have ended included."""
-    return sum(accounting.cpu_seconds(pid) for pid in processes.running(stack.folder).values())
+    return sum(cpu_by_process(stack).values())
 
 
-def stores(stack: Stack) -> dict[str, Any]:
-    """What Postgres, Redis and the object store hold after all of it."""
+def cpu_by_process(stack: Stack) -> dict[str, float]:
+    """The same by the name of the process; the engine's are the runs' own."""
+    return {name: accounting.cpu_seconds(pid) for name, pid in processes.running(stack.folder).items()}
+
+
+def stores(stack: Stack) -> dict[str, float]:
+    """Connections to the databases of servers and lake, and what is in Redis, now."""
     secrets = env_files.read(stack.folder / "server.env")
-    postgres = secrets["BATON_POSTGRES_URL"]
 
-    async def connections() -> int:
-        connection = await asyncpg.connect(postgres)
+    async def connections() -> dict[str, int]:
+        connection = await asyncpg.connect(secrets["BATON_POSTGRES_URL"])
         try:
-            return int(
-                await connection.fetchval("select count(*) from pg_stat_activity where datname like 'baton_%_prefect'")
-            )
+            count = "select count(*) from pg_stat_activity where datname like $1"
+            return {of: await connection.fetchval(count, f"baton\\_%\\_{of}") for of in ("prefect", "lake")}
         finally:
             await connection.close()
 
     with redis.Redis.from_url(secrets["PREFECT_REDIS_MESSAGING_URL"]) as client:
         memory = sum(int(client.memory_usage(key) or 0) for key in client.scan_iter())
-    objects = [path for path in (stack.folder / "objects").rglob("*") if path.is_file()]
+    open_now = asyncio.run(connections())
     return {
-        "postgres_connections": run_coro_as_sync(connections()),
+        "connections_of_servers": open_now["prefect"],
+        "connections_of_lake": open_now["lake"],
         "redis_mb": memory / 1e6,
-        "objects": len(objects),
-        "landings": len(in_ledger(stack)),
-        "requests": (stack.folder / "object-store.log").read_text(errors="replace").count("HTTP/1.1"),
     }
+
+
+def requests(stack: Stack) -> Counter[str]:
+    """Requests to the object store so far, by method."""
+    return Counter(
+        re.findall(r'"([A-Z]+) \S+ HTTP/1\.1"', (stack.folder / "object-store.log").read_text(errors="replace"))
+    )
 
 
 def report(results: dict[str, Any]) -> str:
@@ -283,7 +307,9 @@ def report(results: dict[str, Any]) -> str:
             f"{row['cpu_a_landing']:.1f} | {row['cores']:.1f} |"
             for row in rows
         ]
-        lines += ["", json.dumps(results["stores"])]
+        *_, last = rows
+        for name in ("cpu_a_landing_by_process", "most", "requests_a_landing"):
+            lines += ["", f"{name}, of the last: {json.dumps(last[name])}"]
     return "\n".join(lines)
 
 
