@@ -239,7 +239,7 @@ def automations(patient: Patient) -> Iterator[Finding]:
             yield Finding("automations", "warning", f"{change.name}: {reason}", how)
     if enabled.get(CRASH) is False:
         well = False
-        said = f"{CRASH} is disabled: a run that was killed keeps its slot of the queue for ever"
+        said = f"{CRASH} is disabled: a run that was killed keeps its slot of the queue until {REAP} ends it"
         yield Finding("automations", "wrong", said, f"prefect automation resume {CRASH}")
     starting = [name for name in STARTS_DBT if enabled.get(name)]
     if not starting and any(name in enabled for name in STARTS_DBT):

@@ -251,7 +251,7 @@ def test_an_automation_that_is_missing_and_one_that_differs_are_named(stack: loc
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("crash_runs_that_stop_beating", "keeps its slot of the queue for ever"),
+        ("crash_runs_that_stop_beating", "keeps its slot of the queue until reap/zombies ends it"),
         (TRANSFORM_EVENT, "are both disabled: no extract starts dbt"),
     ],
 )
