@@ -25,6 +25,7 @@ from prefect.runtime import flow_run
 from flows import build, events, ledger
 from flows.landing import Batch, BatchError, Manifest, landed
 from flows.settings import Settings
+from flows.waiting import end_waiting_for
 
 FAILURES_BEFORE_ISOLATION = 3
 Sources = Collection[str] | None
@@ -66,8 +67,10 @@ def work(sources: Sources, settings: Settings, started_at: datetime, full_refres
     if pending.state.untold:
         announce(settings)
     if pending or full_refresh:
+        known = len(done.entries)
         process(pending, started_at, full_refresh, settings, done)
         announce(settings)
+        end_others({(entry.source, entry.batch_id) for entry in done.entries[known:]})
 
 
 def find_pending(settings: Settings, sources: Sources, full_refresh: bool = False) -> Pending:
@@ -217,6 +220,17 @@ def announce(settings: Settings) -> None:
         return
     with ledger.opened(settings) as connection:
         ledger.told(connection, {run_id for _, run_id, *_ in finished} | {run_id for *_, run_id in quarantine})
+
+
+def end_others(processed: Collection[ledger.Key]) -> None:
+    """Ends the transforms that wait for what was processed here; a server that does not answer fails no run."""
+    try:
+        ended = end_waiting_for(processed)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("transforms that wait for nothing were left to find out themselves: %r", error)
+        return
+    if ended:
+        get_run_logger().info("%d transforms waited for what is processed now, and were ended", ended)
 
 
 def hold(batches: Iterable[Batch], sources: Iterable[str], settings: Settings) -> None:

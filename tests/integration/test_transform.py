@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import State
+from prefect.states import Running, Scheduled, State
 
-from flows import build, events, ledger
+from flows import build, events, ledger, processing
 from flows.__main__ import main as flows_command
 from flows.extract import extract
 from flows.landing import MANIFEST, RECORDS, Batch, landed
@@ -87,6 +87,48 @@ def test_a_finished_transform_sends_an_event_for_each_source(room: Room) -> None
     wait_until(lambda: wanted in events.received([wanted], since), "transform.finished", 30)
     payload = events.received([wanted], since)[wanted].payload
     assert payload == {"source": "dummyjson.products", "batches": [batch.batch_id], "rows": 20}
+
+
+def test_transforms_that_wait_for_what_is_processed_now_are_ended_and_no_others(room: Room) -> None:
+    first, second = land(room), land(room)
+    of_first = {"source": first.source, "batch_id": first.batch_id, "event_id": str(uuid4())}
+    of_second = {"source": second.source, "batch_id": second.batch_id}
+    nothing_else = {"command": "build", "select": None, "full_refresh": False}
+    with get_client(sync_client=True) as client:
+
+        def queued(state: State[Any] | None = None, **parameters: Any) -> UUID:
+            return client.create_flow_run(transform, parameters=parameters, state=state or Scheduled()).id
+
+        ended = [queued(**of_first), queued(**of_second), queued(**of_second, **nothing_else)]
+        others = [
+            queued(),
+            queued(source=first.source),
+            queued(**of_first | {"batch_id": "20260101T000000Z-000000000000"}),
+            queued(**of_first, full_refresh=True),
+            queued(**of_first, command="test"),
+            queued(**of_first, select="dim_products"),
+            queued(Running(), **of_first),
+        ]
+        state = run(event_id=str(uuid4()))
+        assert state.is_completed()
+        for run_id in ended:
+            found = client.read_flow_run(run_id).state
+            assert found
+            assert (found.name, found.is_completed()) == ("NothingToDo", True)
+            assert str(state.state_details.flow_run_id) in str(found.message)
+        for run_id in others:
+            assert client.read_flow_run(run_id).state_name in ("Scheduled", "Running", "Late")
+            client.delete_flow_run(run_id)
+
+
+def test_transforms_that_cannot_be_ended_fail_nothing(room: Room, monkeypatch: Any) -> None:
+    def no_server(_: Any) -> None:
+        raise httpx.ConnectError("no server")
+
+    batch = land(room)
+    monkeypatch.setattr(processing, "end_waiting_for", no_server)
+    assert run().is_completed()
+    assert recorded(room) == [batch.batch_id]
 
 
 def test_what_the_server_could_not_be_told_fails_no_run_and_is_told_by_the_next(room: Room, monkeypatch: Any) -> None:
