@@ -20,6 +20,7 @@ from uuid import UUID
 import httpx
 from prefect import get_run_logger
 from prefect.events import Event
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from flows import build, events, ledger
@@ -223,10 +224,10 @@ def announce(settings: Settings) -> None:
 
 
 def end_others(processed: Collection[ledger.Key]) -> None:
-    """Ends the transforms that wait for what was processed here; a server that does not answer fails no run."""
+    """Ends the transforms that wait for what was processed here; what the server makes of it fails no run."""
     try:
         ended = end_waiting_for(processed)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("transforms that wait for nothing were left to find out themselves: %r", error)
         return
     if ended:

@@ -44,4 +44,4 @@ def only_for(run: FlowRun) -> Key | None:
     does = {name: value for name, value in run.parameters.items() if name not in REASONS and value}
     if does.get("command", "build") != "build" or does.keys() - {"command"}:
         return None
-    return run.parameters.get("source") or "", run.parameters.get("batch_id") or ""
+    return str(run.parameters.get("source")), str(run.parameters.get("batch_id"))

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Running, Scheduled, State
 
 from flows import build, events, ledger, processing
@@ -121,9 +122,10 @@ def test_transforms_that_wait_for_what_is_processed_now_are_ended_and_no_others(
             client.delete_flow_run(run_id)
 
 
-def test_transforms_that_cannot_be_ended_fail_nothing(room: Room, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("error", [httpx.ConnectError("no server"), ObjectNotFound(Exception("deleted meanwhile"))])
+def test_transforms_that_cannot_be_ended_fail_nothing(room: Room, monkeypatch: Any, error: Exception) -> None:
     def no_server(_: Any) -> None:
-        raise httpx.ConnectError("no server")
+        raise error
 
     batch = land(room)
     monkeypatch.setattr(processing, "end_waiting_for", no_server)
