@@ -141,14 +141,14 @@ def turns(settings: Settings, groups: Sequence[Sequence[str]], seconds: float) -
     """
     catalog, _ = settings.lake
     deadline = time.monotonic() + seconds
-    with locks.session(catalog) as take:
-        while not (mine := [group for group in groups if take([lock_of(source) for source in group])]):
+    with locks.session(catalog) as lock:
+        while not (mine := [group for group in groups if lock([name_of(source) for source in group])]):
             if time.monotonic() >= deadline:
                 break
             time.sleep(0.5)
         yield list(chain(*mine))
 
 
-def lock_of(source: str) -> str:
+def name_of(source: str) -> str:
     """The name of its lock."""
     return f"transform:{source}"
