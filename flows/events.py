@@ -20,6 +20,8 @@ Handoff = Literal["event", "deployment", "caller"]
 EXTRACT_FINISHED = "extract.finished"
 TRANSFORM_FINISHED = "transform.finished"
 BATCH_QUARANTINED = "batch.quarantined"
+PAGE = 50
+"""The largest page of events that the server gives."""
 _NAMESPACE = uuid5(NAMESPACE_URL, "baton")
 
 
@@ -66,9 +68,9 @@ def received(ids: Iterable[UUID], since: datetime) -> dict[UUID, Event]:
     wanted = [str(identifier) for identifier in ids]
     found: dict[UUID, Event] = {}
     with get_client(sync_client=True) as client:
-        for start in range(0, len(wanted), 50):  # The largest page that the server gives.
-            filter_ = {"id": {"id": wanted[start : start + 50]}, "occurred": {"since": since.isoformat()}}
-            answer = client.request("POST", "/events/filter", json={"filter": filter_, "limit": 50})
+        for start in range(0, len(wanted), PAGE):
+            filter_ = {"id": {"id": wanted[start : start + PAGE]}, "occurred": {"since": since.isoformat()}}
+            answer = client.request("POST", "/events/filter", json={"filter": filter_, "limit": PAGE})
             found |= {(event := Event.model_validate(item)).id: event for item in answer.json()["events"]}
     return found
 

@@ -14,11 +14,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed
 
+from flows import events
+
 FLOWS = ("extract", "transform", "orchestrate", "reap")
 ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 LOOK_AGAIN_SECONDS = 5.0
-EVENTS_A_PAGE = 50
-"""The largest page that the server gives."""
 
 
 class Deaf(Exception):
@@ -86,7 +86,7 @@ def heard_of(client: SyncPrefectClient, runs: Collection[UUID], since: datetime)
             "occurred": {"since": since.isoformat()},
             "resource": {"id": [f"prefect.flow-run.{run}" for run in silent]},
         }
-        answer = client.request("POST", "/events/filter", json={"filter": filter_, "limit": EVENTS_A_PAGE}).json()
+        answer = client.request("POST", "/events/filter", json={"filter": filter_, "limit": events.PAGE}).json()
         found = {UUID(event["resource"]["prefect.resource.id"].rpartition(".")[2]) for event in answer["events"]}
         if not found:
             break

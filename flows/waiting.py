@@ -31,10 +31,9 @@ def end_waiting_for(processed: Collection[Key]) -> int:
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         )
         without_work = [run for run in waiting if only_for(run) in processed]
+        message = f"its batch is in the marts already, by transform {flow_run.id}"
+        state: State[None] = Completed(name="NothingToDo", message=message)
         for run in without_work:
-            state: State[None] = Completed(
-                name="NothingToDo", message=f"its batch is in the marts already, by transform {flow_run.id}"
-            )
             client.set_flow_run_state(run.id, state)
     return len(without_work)
 

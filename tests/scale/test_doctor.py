@@ -3,12 +3,10 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from flows import locks
 from stack import __main__ as command
 from stack import env_files, local, processes
 from stack.doctor import CHECKS
@@ -17,6 +15,7 @@ from stack.doctor.server import inconsistent
 from stack.profiles import Stack
 from stack.scale import profile
 from tests.examined import changed, examined, faults, shell, the_fault
+from tests.scale.conftest import execute
 from tests.scale.test_profile import start
 
 
@@ -124,13 +123,19 @@ def test_a_redis_that_is_not_there_is_named_without_its_password(stack: Stack) -
     assert "canary-of-redis" not in repr(findings)
 
 
-def test_a_turn_that_two_can_have_is_named(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def pooled(_: str) -> Iterator[locks.Take]:
-        yield lambda _: True
-
-    monkeypatch.setattr(locks, "session", pooled)
-    fault = the_fault(examined(stack))
+def test_a_turn_that_two_can_have_is_named(stack: Stack) -> None:
+    catalog, _ = stack.settings.lake
+    database = catalog.rpartition("/")[2]
+    # A Postgres that says yes to everybody, as one behind a pooler does that gives two sessions one connection.
+    function = "create function broken.pg_try_advisory_lock(bigint) returns boolean language sql as 'select true'"
+    try:
+        execute("create schema broken", catalog)
+        execute(function, catalog)
+        execute(f'alter database "{database}" set search_path = broken, pg_catalog, public', catalog)
+        fault = the_fault(examined(stack))
+    finally:
+        execute(f'alter database "{database}" reset search_path', catalog)
+        execute("drop schema if exists broken cascade", catalog)
     assert (fault.check, fault.level) == ("turns", "wrong")
     assert "gives one lock to two sessions" in fault.message
     assert "session mode" in fault.mend
