@@ -5,59 +5,67 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import httpx
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
-from flows import api, events
-from flows.landing import Batch, Manifest, new_batch_id, published, writing
-from flows.settings import Settings, split_source
-
-LOG_EVERY_SECONDS = 10.0
+from flows.errors import ApiChangedError, ApiError
+from flows.landing.batch import Batch, Manifest, Reading, published
+from flows.landing.names import new_batch_id
+from flows.landing.watermark import previous_reading
+from flows.landing.writer import open_writer
+from flows.server.artifacts import show_batch
+from flows.server.events import Handoff
+from flows.server.handoff import launch_transform, send_finished
+from flows.server.secrets import read_secret_block
+from flows.settings import Settings
+from flows.sources.reader.files import Source, find_source
+from flows.sources.reader.reading import Page, read_source
+from flows.sources.reader.secrets import Secrets
+from flows.sources.reader.windows import Window, plan_window
+from flows.warehouse.models import refuse_source_without_model
 
 
 @flow(flow_run_name="extract {source}")
 def extract(
     source: str = "dummyjson.products",
-    page_size: int = 100,
-    handoff: events.Handoff = "event",
+    page_size: int | None = None,
+    handoff: Handoff = "event",
     allow_empty: bool = False,
-) -> dict[str, Any]:
-    """Read all of a source into one immutable batch, then hand over. Returns the batch's manifest.
+    since: str | None = None,
+    until: str | None = None,
+    full: bool = False,
+) -> State[dict[str, Any]]:
+    """Read a source into one immutable batch, then hand over. Returns the batch's manifest.
 
-    `handoff` says who starts the transform: `event` the automation, `deployment` this run itself (launch and
-    leave), `caller` whoever started this run. A retry of the same run goes on with the batch it has published.
+    What is read follows from the source's declaration: everything, or what changed since the batch before. `since` and
+    `until` ask for the changes of a span, a backfill; `full` for everything, which finds deletes. `handoff` says who
+    starts the transform: `event` the automation, `deployment` this run itself (launch and leave), `caller` whoever
+    started this run. A retry of the same run goes on with the batch it has published.
     """
     settings = Settings()
-    base_url = api_url(settings, source)
+    declared = find_source(source, settings.source_folders, settings.api_urls)
+    refuse_source_without_model(settings.dbt_project, source)
     batch = this_runs_batch(settings, source)
     started = time.monotonic()
     if published(batch):
         get_run_logger().info("%s %s was published by an earlier try of this run", source, batch.batch_id)
         manifest = batch.manifest()
     else:
-        manifest = land(batch, base_url, page_size, allow_empty)
+        by_hand = full or since is not None or until is not None
+        previous = None if by_hand or declared.table.incremental is None else previous_reading(batch)
+        window = plan_window(
+            declared.table, previous.cursor_to if previous else None, since=since, until=until, full=full
+        )
+        follows = previous.batch_id if previous else None
+        manifest = land(batch, declared, window, follows, page_size, allow_empty)
     seconds = time.monotonic() - started
-    announce(manifest, handoff)
+    send_finished(manifest, handoff)
     if handoff == "deployment":
         launch_transform(manifest)
-    describe(batch, manifest, seconds)
-    return manifest.model_dump(mode="json")
-
-
-def api_url(settings: Settings, source: str) -> str:
-    """The base URL of the source's API; ValueError naming the known ones if there is none."""
-    system, _ = split_source(source)
-    if system not in settings.api_urls:
-        raise ValueError(
-            f"source: {source!r} belongs to {system!r}, whose API is not known; known are "
-            f"{sorted(settings.api_urls)}. Add it to BATON_API_URLS"
-        )
-    return settings.api_urls[system]
+    show_batch(batch, manifest, seconds)
+    return Completed(message=f"{manifest}", data=manifest.model_dump(mode="json"))
 
 
 def this_runs_batch(settings: Settings, source: str) -> Batch:
@@ -67,68 +75,41 @@ def this_runs_batch(settings: Settings, source: str) -> Batch:
 
 def changed_while_reading(_task: Any, _run: Any, state: Any) -> bool:
     """Whether reading once more is likely to help; an API that is down has been waited for already."""
-    return isinstance(state.result(raise_on_failure=False), api.ApiChanged)
+    return isinstance(state.result(raise_on_failure=False), ApiChangedError)
 
 
 @task(retries=2, retry_delay_seconds=2, retry_condition_fn=changed_while_reading, cache_policy=NO_CACHE)
-def land(batch: Batch, base_url: str, page_size: int, allow_empty: bool) -> Manifest:
-    """Read every page and publish the batch, whole or not at all."""
+def land(
+    batch: Batch, source: Source, window: Window, follows: str | None, page_size: int | None, allow_empty: bool
+) -> Manifest:
+    """Read every page and publish the batch, complete or not at all."""
     logger = get_run_logger()
-    _, entity = split_source(batch.source)
-    logged = time.monotonic()
-    with writing(batch) as writer:
-        for page in api.read_pages(base_url, entity, page_size):
-            writer.write(page.records)
-            if time.monotonic() - logged > LOG_EVERY_SECONDS:
-                logged = time.monotonic()
-                logger.info("%s: %d of %d rows read", batch.source, writer.rows, page.total)
-        if writer.rows == 0 and not allow_empty:
-            raise api.ApiError(
-                f"{base_url}/{entity}: expected records, got none; nothing was landed. "
+    with open_writer(batch) as writer:
+        for page in read_source(source, window, page_size, secrets=Secrets(read_secret_block), log=logger):
+            writer.write(page.records, page.replaced)
+        if writer.rows == 0 and window.reading == "full" and not allow_empty:
+            raise ApiError(
+                f"{page.where}: expected records, got none; nothing was landed. "
                 "If an empty source is right, run with allow_empty=True"
             )
-        manifest = writer.publish(total=page.total, extracted_at=datetime.now(UTC), flow_run_id=UUID(flow_run.id))
-    logger.info("%s %s: %d rows published at %s", batch.source, batch.batch_id, manifest.rows, batch.folder)
+        manifest = writer.publish(
+            total=page.total,
+            extracted_at=datetime.now(UTC),
+            flow_run_id=UUID(flow_run.id),
+            reading=how_it_was_read(source, window, follows, page),
+        )
+    logger.info("%s, published at %s", manifest, batch.folder)
     return manifest
 
 
-class NotHandedOver(Exception):
-    """The batch is published, but nobody could be told, or started; the message says that it is safe."""
-
-    def __init__(self, manifest: Manifest, reason: str) -> None:
-        super().__init__(
-            f"{manifest.source} {manifest.batch_id}: the batch is safe in the landing and will be picked up by the "
-            f"next transform, but {reason}"
-        )
-
-
-@task(retries=4, retry_delay_seconds=[1, 2, 4, 8], cache_policy=NO_CACHE)
-def announce(manifest: Manifest, handoff: events.Handoff) -> None:
-    """Send `extract.finished` and know that the server has it."""
-    try:
-        events.send([events.extract_finished(manifest, handoff)])
-    except httpx.HTTPError as error:
-        raise NotHandedOver(manifest, f"the Prefect server did not take the event: {error!r}") from error
-
-
-def launch_transform(manifest: Manifest) -> None:
-    """Launch and leave: start the transform as a child of this run, and do not wait for it."""
-    lineage = {"source": manifest.source, "batch_id": manifest.batch_id}
-    try:
-        run_deployment("transform/warehouse", parameters=lineage, timeout=0)
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        raise NotHandedOver(manifest, f"transform/warehouse could not be started: {error!r}") from error
-
-
-def describe(batch: Batch, manifest: Manifest, seconds: float) -> None:
-    """One artifact a batch: how much, how fast, and where it is."""
-    rate = manifest.rows / seconds if seconds else 0
-    create_markdown_artifact(
-        key=f"batch-{manifest.source.replace('.', '-').replace('_', '-')}",
-        description=f"{manifest.rows} rows of {manifest.source}",
-        markdown=(
-            f"| | |\n|---|---|\n| source | `{manifest.source}` |\n| batch | `{manifest.batch_id}` |\n"
-            f"| rows | {manifest.rows:,} |\n| bytes | {manifest.bytes:,} |\n| seconds | {seconds:.2f} |\n"
-            f"| rows/s | {rate:,.0f} |\n| landed at | `{batch.folder}` |\n"
-        ),
+def how_it_was_read(source: Source, window: Window, follows: str | None, last: Page) -> Reading:
+    """What the manifest says of the reading."""
+    return Reading(
+        reading=window.reading,
+        primary_key=source.table.primary_key,
+        cursor_from=window.start,
+        cursor_until=window.end,
+        cursor_to=last.cursor,
+        follows=follows,
+        backfill=window.backfill,
     )

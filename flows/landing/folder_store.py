@@ -3,22 +3,15 @@
 import contextlib
 import fcntl
 import os
-import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
 
-RECORDS = "records.jsonl.gz"
-MANIFEST = "manifest.json"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-"""Of a source's system, and of its table."""
-
-
-class LandingError(Exception):
-    """The landing cannot be read or written as a whole; nothing can be said of its batches."""
+from flows.errors import LandingError
+from flows.landing.names import NAME, RECORDS
 
 
 def records_name(_sha256: str) -> str:
@@ -32,7 +25,7 @@ def join(root: Path | str, *names: str) -> Path:
 
 
 @contextlib.contextmanager
-def incoming(root: Path | str, name: str) -> Iterator[Path]:
+def staging_folder(root: Path | str, name: str) -> Iterator[Path]:
     """A folder of one's own to write a batch in; gone after the block, unless it was published.
 
     Also removes what killed writers left behind, and only that: a writer holds a lock on its folder for as long as it
@@ -46,7 +39,9 @@ def incoming(root: Path | str, name: str) -> Iterator[Path]:
             for leftover in waiting.iterdir():
                 with contextlib.suppress(OSError), _locked(leftover):
                     shutil.rmtree(leftover, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=waiting))
+            # Not mkdtemp, whose mode 0700 stays: a transform of another user reads the published folder.
+            folder = waiting / f"{name}.{secrets.token_hex(8)}"
+            folder.mkdir()
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.enter_context(_locked(folder))
         yield folder
@@ -83,7 +78,7 @@ def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple
 
 
 @contextlib.contextmanager
-def opened(path: Path | str) -> Iterator[BufferedReader]:
+def open_file(path: Path | str) -> Iterator[BufferedReader]:
     """A file to read; OSError for a link, which may lead anywhere, and for what is no file."""
     path = Path(path)
     if path.parent.is_symlink():

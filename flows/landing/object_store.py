@@ -17,7 +17,8 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from flows.landing_folder import MANIFEST, RECORDS, LandingError
+from flows.errors import LandingError
+from flows.landing.names import MANIFEST, RECORDS
 from flows.settings import split_source
 
 HINT = "look at BATON_LANDING_ROOT, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -34,7 +35,7 @@ def join(root: Path | str, *names: str) -> str:
 
 
 @contextlib.contextmanager
-def incoming(_root: Path | str, name: str) -> Iterator[Path]:
+def staging_folder(_root: Path | str, name: str) -> Iterator[Path]:
     """A folder on the local disk to write a batch in."""
     with tempfile.TemporaryDirectory(prefix=f"{name}.") as folder:
         yield Path(folder)
@@ -72,7 +73,7 @@ def batches(root: Path | str, sources: Collection[str] | None) -> Iterator[tuple
 
 
 @contextlib.contextmanager
-def opened(path: Path | str) -> Iterator[BufferedIOBase]:
+def open_file(path: Path | str) -> Iterator[BufferedIOBase]:
     """A copy of an object, by one GET; FileNotFoundError if there is none, LandingError if the store cannot say."""
     with tempfile.NamedTemporaryFile() as copy:
         with _store(path, FileNotFoundError) as (store, key):
@@ -93,16 +94,16 @@ def remove_leftovers(root: Path | str, older_than_seconds: float) -> int:
     """Removes records without a manifest that are so old that nobody can be about to put it; how many."""
     with _store(root) as (store, folder):
         found = set(store.find(folder))
-        alone = [
+        unreferenced = [
             key
             for key in found
             if key.rpartition("/")[2].startswith(RECORDS.partition(".")[0] + "-")
             and f"{key.rpartition('/')[0]}/{MANIFEST}" not in found
             and store.modified(key).timestamp() < time.time() - older_than_seconds
         ]
-        for key in alone:
+        for key in unreferenced:
             store.rm_file(key)
-    return len(alone)
+    return len(unreferenced)
 
 
 @contextlib.contextmanager

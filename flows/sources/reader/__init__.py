@@ -1,0 +1,1 @@
+"""How a source is read: politely, completely, one page in memory at a time."""
