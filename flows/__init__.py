@@ -1,1 +1,1 @@
-"""The three flows and reap, which ends zombies, one file each, and the helpers that they stand on."""
+"""What runs: extract, transform, orchestrate and crash_zombies, and one package for each part that they use."""

@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import asyncpg
 
-Take = Callable[[Sequence[str]], bool]
-"""Takes every one of these locks and returns True, or takes none; does not wait."""
+Lock = Callable[[Sequence[str]], bool]
+"""Locks every one of these names and returns True, or none; does not wait."""
 
 SECONDS = 10.0
 # A machine that is lost says no farewell.
 KEEPALIVES = "set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3"
-LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
+TRY_LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 UNLOCK = "select pg_advisory_unlock(hashtextextended($1, 0))"
 ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 @contextmanager
-def session(url: str) -> Iterator[Take]:
+def session(url: str) -> Iterator[Lock]:
     """A session of its own, whose locks are given back at the end of the block; ConnectionError without Postgres."""
     with asyncio.Runner() as runner:
 
@@ -38,7 +38,7 @@ def session(url: str) -> Iterator[Take]:
 
         connection = ask(connect(url))
         try:
-            yield lambda names: ask(take(connection, names))
+            yield lambda names: ask(lock_all(connection, names))
         finally:
             with suppress(*ERRORS):
                 runner.run(connection.close(timeout=SECONDS))
@@ -51,10 +51,10 @@ async def connect(url: str) -> asyncpg.Connection:
     return connection
 
 
-async def take(connection: asyncpg.Connection, names: Sequence[str]) -> bool:
+async def lock_all(connection: asyncpg.Connection, names: Sequence[str]) -> bool:
     """Every one of the locks, or none."""
     for position, name in enumerate(names):
-        if not await connection.fetchval(LOCK, name):
+        if not await connection.fetchval(TRY_LOCK, name):
             for taken in names[:position]:
                 await connection.fetchval(UNLOCK, taken)
             return False

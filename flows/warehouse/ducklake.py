@@ -7,12 +7,14 @@ nowhere; none is in a statement that dbt would log.
 
 import os
 import re
+from collections.abc import Collection
 from urllib.parse import unquote, urlsplit
 
 import duckdb
 
-from flows.extensions import load
+from flows.errors import WarehouseError
 from flows.settings import Settings
+from flows.warehouse.extensions import load
 
 NAME = "warehouse"
 """What the lake is attached as; the DuckDB file of one machine goes by the same name, so models are the same."""
@@ -21,15 +23,24 @@ CONFLICTS = (
     "Transaction conflict",  # Another transaction has changed what this one changes, and was first.
     "Failed to commit DuckLake",  # The same, found by Postgres.
     "could not serialize access",
-    "Failed to load DuckLake",  # The catalog could not be read; whatever the reason, no batch is to blame.
+    "Failed to load DuckLake",  # The catalog could not be read just now.
 )
+CATALOG_AWAY = re.compile(
+    r"Unable to connect to Postgres|authentication failed|no pg_hba\.conf entry|(?:role|database) \".+\" does not exist"
+)
+"""Postgres let nobody in, or is not there: trying again at once would only hide it."""
 
 STORE_AWAY = re.compile(r"^\s*(HTTP Error: |IO Error: Could not connect to server)", re.MULTILINE)
 
 
 def is_conflict(error: object) -> bool:
     """Whether an error, or a message, says that another process was first. Nothing was changed then; try again."""
-    return any(words in str(error) for words in CONFLICTS)
+    return any(words in str(error) for words in CONFLICTS) and not is_catalog_away(error)
+
+
+def is_catalog_away(error: object) -> bool:
+    """Whether an error, or a message, says that the lake's catalog could not be reached or let us in."""
+    return CATALOG_AWAY.search(str(error)) is not None
 
 
 def is_store_away(error: object) -> bool:
@@ -38,16 +49,33 @@ def is_store_away(error: object) -> bool:
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
-    """A connection of its own to the lake, which is made if it does not exist."""
+    """A connection of its own to the lake, which is made if it does not exist.
+
+    WarehouseError if it cannot be opened; a conflict with another process stays DuckDB's own error.
+    """
     connection = duckdb.connect(":memory:")
     try:
         prepare(connection, settings)
         connection.execute(f"attach 'ducklake:{NAME}' as {NAME}")
         connection.execute(f"use {NAME}")
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        if is_catalog_away(error):
+            raise catalog_error(error) from None
+        if isinstance(error, duckdb.Error) and not is_conflict(error):
+            raise WarehouseError(
+                f"the lake could not be opened; the batches stay pending. DuckDB says: {error}"
+            ) from None
         raise
     return connection
+
+
+def catalog_error(error: object) -> WarehouseError:
+    """The lake's catalog is away, in one message; Postgres never repeats a password in its own."""
+    return WarehouseError(
+        f"the lake's catalog could not be opened; look at BATON_LAKE_CATALOG and at its Postgres. The batches stay "
+        f"pending. Postgres says: {str(error).strip()}"
+    )
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
@@ -96,15 +124,22 @@ def postgres_parts(url: str) -> dict[str, str]:
     }
 
 
-def maintain(connection: duckdb.DuckDBPyConnection, days: float) -> None:
+def maintain(connection: duckdb.DuckDBPyConnection, days: float, pinned: Collection[int]) -> None:
     """Rows that are still in the catalog become files, small files larger ones, and old snapshots are forgotten.
 
-    Queries that began on a snapshot which is forgotten here fail, so give them the days that they may take.
+    Those that published views read, `pinned`, stay. Queries that began on a snapshot which is forgotten here fail, so
+    give them the days that they may take.
     """
     before = f"now() - interval '{round(days * 86400)} seconds'"
     connection.execute(f"call ducklake_flush_inlined_data('{NAME}')")
     connection.execute(f"call ducklake_merge_adjacent_files('{NAME}')")
-    connection.execute(f"call ducklake_expire_snapshots('{NAME}', older_than => {before})")
+    snapshots = connection.execute(
+        f"select snapshot_id, snapshot_time < {before} from ducklake_snapshots('{NAME}') order by snapshot_id"
+    ).fetchall()
+    # The newest is the lake itself.
+    expired = [snapshot for snapshot, is_old in snapshots[:-1] if is_old and snapshot not in pinned]
+    if expired:
+        connection.execute(f"call ducklake_expire_snapshots('{NAME}', versions => {expired})")
     connection.execute(f"call ducklake_cleanup_old_files('{NAME}', older_than => {before})")
 
 

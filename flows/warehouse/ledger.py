@@ -1,26 +1,27 @@
 """Which batches the warehouse has processed. Knows nothing of Prefect.
 
 Two tables in the warehouse itself, schema `ops`: `ledger` has a row for every batch that is in the marts, and
-`quarantine` one for every batch that was set aside. They are written by one transaction each, so a batch is in
+`quarantine` one for every batch in quarantine. They are written by one transaction each, so a batch is in
 one of them or still pending, whatever is killed when.
 """
 
 import contextlib
-import fcntl
 import functools
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate
 from uuid import UUID
 
 import duckdb
 
-from flows import lake
-from flows.landing import Batch
+from flows.errors import cut
+from flows.landing.batch import Batch
 from flows.settings import Settings
+from flows.warehouse import ducklake
+from flows.warehouse.connection import Arguments, Result, connect, retry_conflicts
+from flows.warehouse.migrations import is_current, migrate
+from flows.warehouse.publishing import untested_marts
 
 Key = tuple[str, str]
 """Source and batch id."""
@@ -37,54 +38,14 @@ COLUMNS = {
     "event_at": "timestamptz",
     "started_at": "timestamptz",
     "dbt_project": "text",
+    "reading": "text",
 }
-TABLES = f"""
-create schema if not exists ops;
-create table if not exists ops.ledger (
-    {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())},
-    processed_at timestamptz not null default current_timestamp, announced boolean default false
-);
-create table if not exists ops.quarantine (
-    source text, batch_id text, reason text, held boolean default false, transform_flow_run_id uuid,
-    quarantined_at timestamptz not null default current_timestamp, announced boolean default false
-);
-create table if not exists ops.failures (
-    source text, batch_id text, reason text, failed_at timestamptz not null default current_timestamp
-);
-"""
+FAILURES_KEPT = 5
+"""Per batch; more than the failures after which batches are tried one by one."""
+REASON_LENGTH = 4000
 
 
-class WarehouseBusy(Exception):
-    """Another process is at work in the warehouse; nothing was changed, and what is pending stays so."""
-
-
-class Conflict(WarehouseBusy):
-    """Another process has changed the same in the lake, and was first; trying again is right."""
-
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-TRIES = 20
-
-
-def _again(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Calls the function again if, on the lake, another process was first."""
-
-    @functools.wraps(function)
-    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        for _ in range(TRIES - 1):
-            try:
-                return function(*arguments, **options)
-            except duckdb.Error as error:
-                if not lake.is_conflict(error):
-                    raise
-                time.sleep(random.uniform(0.05, 0.5))
-        return function(*arguments, **options)
-
-    return run
-
-
-def _transaction(
+def transaction(
     function: Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result],
 ) -> Callable[Concatenate[duckdb.DuckDBPyConnection, Arguments], Result]:
     """All of the function or nothing of it."""
@@ -93,7 +54,7 @@ def _transaction(
     def run(
         connection: duckdb.DuckDBPyConnection, /, *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        connection.execute(TABLES)
+        migrate(connection)
         connection.begin()
         try:
             result = function(connection, *arguments, **options)
@@ -104,7 +65,7 @@ def _transaction(
             raise
         return result
 
-    return _again(run)
+    return retry_conflicts(run)
 
 
 @dataclass(frozen=True)
@@ -126,67 +87,12 @@ class Entry:
     started_at: datetime | None
     dbt_project: str | None
     """Fingerprint of the dbt project that processed the batch."""
-
-
-@contextlib.contextmanager
-def opened(settings: Settings, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the warehouse: to the lake, or to the file, which has one writing process at a time.
-
-    Waits for a process that holds the file, and raises WarehouseBusy, which names it, after
-    `settings.warehouse_wait_seconds`.
-    """
-    connection = lake.connect(settings) if settings.on_lake else _open_file(settings, read_only)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def _open_file(settings: Settings, read_only: bool) -> duckdb.DuckDBPyConnection:
-    warehouse, wait_seconds = settings.warehouse, settings.warehouse_wait_seconds
-    deadline = time.monotonic() + wait_seconds
-    warehouse.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        try:
-            return duckdb.connect(str(warehouse), read_only=read_only)
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
-                raise
-            if time.monotonic() > deadline:
-                raise WarehouseBusy(
-                    f"{warehouse}: another process held the file for all of {wait_seconds:.0f} seconds; close it, or "
-                    f"set BATON_WAREHOUSE_WAIT_SECONDS higher. The batches stay pending. DuckDB says: {error}"
-                ) from error
-            time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def sole_writer(settings: Settings) -> Iterator[None]:
-    """For a whole transform of the file, from reading the ledger to writing it: one at a time, whoever started it.
-
-    DuckDB's own lock does not do that: dbt lets go of the file between two nodes, so two builds would get in each
-    other's way and both fail. The system drops this one, on a file beside the warehouse, when its process dies.
-    """
-    warehouse, wait_seconds = settings.warehouse, settings.warehouse_wait_seconds
-    deadline = time.monotonic() + wait_seconds
-    warehouse.parent.mkdir(parents=True, exist_ok=True)
-    with warehouse.with_name(f"{warehouse.name}.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WarehouseBusy(
-                        f"{warehouse}: another transform was at work for all of {wait_seconds:.0f} seconds. "
-                        "The batches stay pending; the next transform takes them"
-                    ) from None
-                time.sleep(0.1)
-        yield
+    reading: str | None = None
+    """How the source was read (`flows.landing.batch.Reading`), as JSON; the landing may be pruned."""
 
 
 @dataclass(frozen=True)
-class State:
+class LedgerSnapshot:
     """What the ledger holds: the batches that need nothing more, and by which dbt project the last one was built."""
 
     processed: frozenset[Key]
@@ -194,52 +100,73 @@ class State:
     failures: dict[Key, int]
     """How many builds failed with the batch pending."""
     dbt_project: str | None
-    held: frozenset[str]
+    held_back: frozenset[str]
     """Sources whose batches are held by a run that tried them one by one; it was ended before it let go of them."""
-    untold: bool
-    """Whether there is something of which the server has not been told."""
+    unannounced: bool
+    """Whether there is something that the server has no event of."""
+    untested_marts: bool = False
+    """Whether the last build of a mart failed or was killed; on the lake also while one is at work."""
 
     def pending(self, landed: Iterable[Batch]) -> list[Batch]:
-        """The landed batches that are neither processed nor set aside, in their order."""
+        """The landed batches that are neither processed nor in quarantine, in their order."""
         return [batch for batch in landed if batch.key not in self.processed and batch.key not in self.quarantined]
 
 
-EMPTY = State(frozenset(), frozenset(), {}, None, frozenset(), False)
+EMPTY = LedgerSnapshot(frozenset(), frozenset(), {}, None, frozenset(), False)
 
 
-@_again
-def read(settings: Settings) -> State:
-    """The state of the ledger; of a warehouse that does not exist yet, the empty one."""
+@retry_conflicts
+def read(settings: Settings) -> LedgerSnapshot:
+    """The ledger as it is now; an empty one for a warehouse that has none yet."""
     if not settings.on_lake and not settings.warehouse.exists():
         return EMPTY
-    with opened(settings, read_only=True) as connection:
-        try:
-            processed = connection.sql("select source, batch_id from ops.ledger").fetchall()
-            quarantine = connection.sql("select source, batch_id, held from ops.quarantine").fetchall()
-            failures = connection.sql("select source, batch_id, count(*) from ops.failures group by all").fetchall()
-            project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
-            finished, set_aside = untold(connection)
-        except duckdb.CatalogException as error:
-            if lake.is_conflict(error):
-                raise
-            return EMPTY
-    return State(
+    with connect_migrated(settings) as connection:
+        processed = connection.sql("select source, batch_id from ops.ledger").fetchall()
+        quarantine = connection.sql("select source, batch_id, held from ops.quarantine").fetchall()
+        failures = connection.sql("select source, batch_id, count(*) from ops.failures group by all").fetchall()
+        project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
+        finished, quarantined = unannounced(connection)
+        untested = untested_marts(connection)
+    return LedgerSnapshot(
         frozenset(processed),
         frozenset((source, batch_id) for source, batch_id, held in quarantine if not held),
         {(source, batch_id): count for source, batch_id, count in failures},
         project[0] if project else None,
         frozenset(source for source, _, held in quarantine if held),
-        bool(finished or set_aside),
+        bool(finished or quarantined),
+        bool(untested),
     )
 
 
-@_transaction
+@contextlib.contextmanager
+def connect_migrated(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for reading, to a warehouse that older code may have made; SchemaVersionError for a newer one."""
+    with connect(settings, read_only=True) as connection:
+        if is_current(connection):
+            yield connection
+            return
+    with connect(settings) as connection:
+        migrate(connection)
+        yield connection
+
+
+def has_tables(connection: duckdb.DuckDBPyConnection, schema: str, names: Sequence[str]) -> bool:
+    """Whether the warehouse has all of these tables: asked, because an error may have any other cause."""
+    found = connection.execute(
+        "select count(*) from duckdb_tables() "
+        "where database_name = current_database() and schema_name = ? and table_name in (select unnest(?))",
+        [schema, list(names)],
+    ).fetchone()
+    return found == (len(names),)
+
+
+@transaction
 def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
     """Enter processed batches, all or none. A batch that is there already stays as it was."""
     _add_missing(connection, "ops.ledger", COLUMNS, [astuple(entry) for entry in entries])
-    if connection.execute("select type from duckdb_databases() where database_name = ?", [lake.NAME]).fetchone() == (
-        "ducklake",
-    ):
+    if connection.execute(
+        "select type from duckdb_databases() where database_name = ?", [ducklake.NAME]
+    ).fetchone() == ("ducklake",):
         # Two transactions that append do not conflict on the lake; two that replace a table do.
         for source in {entry.source for entry in entries}:
             connection.execute(f"create or replace table ops.{source.replace('.', '__')}__turn as select now() as at")
@@ -248,45 +175,92 @@ def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> N
     )
 
 
-@_transaction
-def set_aside(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str], run_id: str | None = None) -> None:
+@dataclass(frozen=True)
+class Arrival:
+    """How a processed batch compares: seconds from its landing to the ledger, and the rows of the batch before."""
+
+    seconds: float | None
+    rows_before: int | None
+
+
+@retry_conflicts
+def arrivals(connection: duckdb.DuckDBPyConnection, keys: Iterable[Key]) -> dict[Key, Arrival]:
+    """Of those of the batches that the ledger holds; the batch before is the source's, by its id."""
+    wanted = set(keys)
+    found = connection.execute(
+        "select source, batch_id, epoch(processed_at - landed_at), lag(rows) over (partition by source order by "
+        "batch_id) from ops.ledger where source in (select unnest(?))",
+        [sorted({source for source, _ in wanted})],
+    ).fetchall()
+    return {
+        (source, batch_id): Arrival(seconds, rows)
+        for source, batch_id, seconds, rows in found
+        if (source, batch_id) in wanted
+    }
+
+
+@transaction
+def quarantine(connection: duckdb.DuckDBPyConnection, reasons: dict[Key, str], run_id: str | None = None) -> None:
     """Put batches into the quarantine, all or none: dbt leaves them out from now on. `run_id` is the transform's."""
     columns = {"source": "text", "batch_id": "text", "reason": "text", "transform_flow_run_id": "uuid"}
-    _add_missing(connection, "ops.quarantine", columns, [(*key, reason, run_id) for key, reason in reasons.items()])
+    rows = [(*key, cut(reason, REASON_LENGTH), run_id) for key, reason in reasons.items()]
+    _add_missing(connection, "ops.quarantine", columns, rows)
 
 
-Finished = tuple[str, UUID, dict[str, int]]
-"""Source, the transform's flow run, and the rows of each batch that it has processed."""
-SetAside = tuple[str, str, str, UUID]
-"""Source, batch id, reason, and the transform's flow run."""
+@dataclass(frozen=True)
+class Finished:
+    """What one transaction entered of one source: the rows of each batch, and the transform's flow run."""
+
+    source: str
+    run_id: UUID
+    batches: dict[str, int]
 
 
-@_again
-def untold(connection: duckdb.DuckDBPyConnection) -> tuple[list[Finished], list[SetAside]]:
-    """What was written and the server is not known to have been told of."""
+@dataclass(frozen=True)
+class Quarantined:
+    """A batch that went into quarantine, why, and by which transform's flow run."""
+
+    source: str
+    batch_id: str
+    reason: str
+    run_id: UUID
+
+
+@retry_conflicts
+def unannounced(connection: duckdb.DuckDBPyConnection) -> tuple[list[Finished], list[Quarantined]]:
+    """What was written and the server is not known to have an event of."""
     finished = connection.sql(
         "select source, transform_flow_run_id, map_from_entries(list((batch_id, rows))) from ops.ledger "
-        "where not announced and transform_flow_run_id is not null group by all order by all"
+        "where not announced and transform_flow_run_id is not null "
+        "group by source, transform_flow_run_id, processed_at order by source, processed_at"
     ).fetchall()
-    quarantine = connection.sql(
+    quarantined = connection.sql(
         "select source, batch_id, reason, transform_flow_run_id from ops.quarantine "
         "where not announced and not held and transform_flow_run_id is not null order by all"
     ).fetchall()
-    return finished, quarantine
+    return [Finished(*row) for row in finished], [Quarantined(*row) for row in quarantined]
 
 
-@_transaction
-def told(connection: duckdb.DuckDBPyConnection, runs: Iterable[UUID]) -> None:
-    """The server has been told of all that these transform runs wrote."""
-    for table in ("ops.ledger", "ops.quarantine"):
+@transaction
+def mark_announced(
+    connection: duckdb.DuckDBPyConnection, finished: Iterable[Finished], quarantined: Iterable[Quarantined]
+) -> None:
+    """The server has an event of each of these rows, and of no other."""
+    rows = {
+        "ops.ledger": [(each.source, batch_id, each.run_id) for each in finished for batch_id in each.batches],
+        "ops.quarantine": [(each.source, each.batch_id, each.run_id) for each in quarantined],
+    }
+    for table, keys in rows.items():
+        sources, batch_ids, run_ids = ([key[position] for key in keys] for position in range(3))
         connection.execute(
-            f"update {table} set announced = true where not announced and transform_flow_run_id in (select unnest(?))",
-            [list(runs)],
+            f"update {table} set announced = true where (source, batch_id, transform_flow_run_id) in "
+            "(select (unnest(?::text[]), unnest(?::text[]), unnest(?::uuid[])))",
+            [sources, batch_ids, run_ids],
         )
 
 
-@_transaction
-def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], sources: Iterable[str]) -> None:
+@transaction
+def hold_back(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], sources: Iterable[str]) -> None:
     """Keep exactly these batches of the sources out of the next build, without setting them aside for good."""
     columns = {"source": "text", "batch_id": "text", "reason": "text", "held": "boolean"}
     rows = [(*key, "held while others are tried one by one", True) for key in keys]
@@ -294,35 +268,72 @@ def hold(connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], sources: It
     _add_missing(connection, "ops.quarantine", columns, rows)
 
 
-@_transaction
-def release(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
-    """Make a batch that was set aside pending again, its failures forgotten; False if it was not set aside."""
-    found = connection.execute(
-        "select source from ops.quarantine where source = ? and batch_id = ? and not held", key
-    ).fetchall()
-    connection.execute("delete from ops.quarantine where source = ? and batch_id = ? and not held", key)
+@transaction
+def unquarantine(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
+    """Make a quarantined batch pending again, its failures forgotten; False if it is not in quarantine."""
+    found = _in_quarantine(connection, key)
+    if found:
+        connection.execute("delete from ops.quarantine where source = ? and batch_id = ? and not held", key)
     connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
-    return bool(found)
+    return found
 
 
-@_again
-def quarantined(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, datetime]]:
-    """Source, batch id, reason and time (UTC) of every batch that was set aside, oldest first."""
-    connection.execute(TABLES)
+def _in_quarantine(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
+    return bool(
+        connection.execute(
+            "select 1 from ops.quarantine where source = ? and batch_id = ? and not held and dropped_at is null", key
+        ).fetchall()
+    )
+
+
+@retry_conflicts
+def list_quarantined(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, datetime]]:
+    """Source, batch id, reason and time (UTC) of every batch in quarantine, oldest first."""
+    migrate(connection)
     return connection.sql(
         "select source, batch_id, reason, quarantined_at at time zone 'UTC' from ops.quarantine "
-        "where not held order by quarantined_at"
+        "where not held and dropped_at is null order by quarantined_at"
     ).fetchall()
 
 
-@_transaction
-def note_failures(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], reason: str) -> None:
-    """Remember that a build with these batches pending failed."""
+@transaction
+def drop(connection: duckdb.DuckDBPyConnection, key: Key) -> bool:
+    """Give up a quarantined batch: never pending again, its reason kept; False if it is not in quarantine."""
+    found = _in_quarantine(connection, key)
+    if found:
+        connection.execute(
+            "update ops.quarantine set dropped_at = now() where source = ? and batch_id = ? and not held", key
+        )
+    connection.execute("delete from ops.failures where source = ? and batch_id = ?", key)
+    return found
+
+
+@retry_conflicts
+def list_dropped(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, datetime]]:
+    """Source, batch id, reason and time (UTC) of every quarantined batch that was dropped, oldest first."""
+    migrate(connection)
+    return connection.sql(
+        "select source, batch_id, reason, dropped_at at time zone 'UTC' from ops.quarantine "
+        "where dropped_at is not null order by dropped_at"
+    ).fetchall()
+
+
+@transaction
+def record_failures(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], reason: str) -> None:
+    """Remember that a build with these batches pending failed; of each batch, the last few failures."""
     for batch in batches:
-        connection.execute("insert into ops.failures (source, batch_id, reason) values (?, ?, ?)", [*batch.key, reason])
+        connection.execute(
+            "insert into ops.failures (source, batch_id, reason) values (?, ?, ?)",
+            [*batch.key, cut(reason, REASON_LENGTH)],
+        )
+    connection.execute(
+        "delete from ops.failures where (source, batch_id, failed_at) in (select (source, batch_id, failed_at) "
+        "from ops.failures qualify row_number() over (partition by source, batch_id order by failed_at desc) > ?)",
+        [FAILURES_KEPT],
+    )
 
 
-@_again
+@retry_conflicts
 def base_rows(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[Key, int]:
     """Rows that the base model of each batch's source holds of it; 0 where there is no such model or batch."""
     wanted: dict[str, list[str]] = {}
@@ -330,15 +341,14 @@ def base_rows(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -
         wanted.setdefault(batch.source, []).append(batch.batch_id)
     counts: dict[Key, int] = {(source, batch_id): 0 for source, ids in wanted.items() for batch_id in ids}
     for source, ids in wanted.items():
-        with contextlib.suppress(duckdb.CatalogException):
-            counts |= {
-                (source, batch_id): rows
-                for batch_id, rows in connection.execute(
-                    f"select _batch_id, count(*) from base.base_{source.replace('.', '__')} "
-                    f"where _batch_id in ({', '.join('?' * len(ids))}) group by 1",
-                    ids,
-                ).fetchall()
-            }
+        model = f"base_{source.replace('.', '__')}"
+        if has_tables(connection, "base", [model]):
+            found = connection.execute(
+                f"select _batch_id, count(*) from base.{model} "
+                f"where _batch_id in ({', '.join('?' * len(ids))}) group by 1",
+                ids,
+            ).fetchall()
+            counts |= {(source, batch_id): rows for batch_id, rows in found}
     return counts
 
 

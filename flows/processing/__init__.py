@@ -1,0 +1,1 @@
+"""Pending batches -> dbt build -> ledger."""

@@ -1,0 +1,1 @@
+"""What is sent to the Prefect server and asked of it."""

@@ -1,0 +1,1 @@
+"""The DuckDB file or the DuckLake: connections, the ledger, dbt."""
