@@ -64,15 +64,16 @@ def drawn(text: str, manifest: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Draws the picture into every README that has a place for it, from the manifest that `dbt parse` has written."""
+    """Draws the picture into every README whose picture is another, from the manifest that `dbt parse` has written."""
     target = Path(os.environ.get("DBT_TARGET_PATH", DBT_PROJECT / "target"))
     try:
         manifest = json.loads((target / "manifest.json").read_text())
     except FileNotFoundError as error:
         sys.exit(f"{error.filename}: not there; run `dbt parse` in {DBT_PROJECT} first")
     for readme in READMES:
-        if readme.exists():
-            readme.write_text(drawn(readme.read_text(), manifest))
+        text = readme.read_text() if readme.exists() else ""
+        if (new := drawn(text, manifest)) != text:
+            readme.write_text(new)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
-    pre_hook="{{ forget_changed_days(ref('base_dummyjson__products_batches')) }}",
-    post_hook="{{ remember_batches(ref('base_dummyjson__products_batches')) }}",
+    pre_hook="{{ delete_changed_days(ref('base_dummyjson__products_batches')) }}",
+    post_hook="{{ store_batches(ref('base_dummyjson__products_batches')) }}",
 ) }}
 
 with
@@ -33,11 +33,13 @@ select
     category,
     count(*) as product_count,
     count(*) filter (stock = 0) as out_of_stock_count,
-    round(avg(price), 2)::decimal(12, 2) as average_price,
+    {{ exact_average('price') }}::decimal(12, 2) as average_price,
     min(price) as lowest_price,
     max(price) as highest_price,
-    sum(stock)::bigint as stock,
-    sum(stock * price)::decimal(18, 2) as stock_value
+    {{ sum_or_name('stock', 'bigint', 'dummyjson.products', by='category', id='product_id') }} as stock,
+    {{ sum_or_name(
+        'stock * price', 'decimal(18,2)', 'dummyjson.products', by='category', id='product_id'
+    ) }} as stock_value
 from {{ ref('fct_product_snapshots') }}
 where _batch_id in (select _batch_id from closing)
 group by summary_date, category

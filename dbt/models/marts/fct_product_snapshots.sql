@@ -2,8 +2,8 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
-    pre_hook="{{ forget_gone_batches(ref('base_dummyjson__products_batches')) }}",
-    post_hook="{{ remember_batches(ref('base_dummyjson__products_batches')) }}",
+    pre_hook="{{ delete_removed_batches(ref('base_dummyjson__products_batches')) }}",
+    post_hook="{{ store_batches(ref('base_dummyjson__products_batches')) }}",
 ) }}
 
 with

@@ -1,3 +1,3 @@
-{{ config(pre_hook="{{ forget_quarantined('dummyjson.carts') }}") }}
+{{ config(pre_hook="{{ delete_quarantined_batches('dummyjson.carts') }}") }}
 
 {{ landed_manifests(source('dummyjson', 'carts')) }}

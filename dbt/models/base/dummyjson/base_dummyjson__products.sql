@@ -1,3 +1,3 @@
-{{ config(pre_hook="{{ forget_batches_without_manifest(ref('base_dummyjson__products_manifests')) }}") }}
+{{ config(pre_hook="{{ delete_batches_without_manifest(ref('base_dummyjson__products_manifests')) }}") }}
 
 {{ landed_records(source('dummyjson', 'products'), ref('base_dummyjson__products_manifests')) }}

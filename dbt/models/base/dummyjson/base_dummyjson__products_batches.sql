@@ -1,3 +1,7 @@
-{{ config(pre_hook="{{ forget_batches_without_manifest(ref('base_dummyjson__products_manifests')) }}") }}
+{{ config(
+    incremental_strategy='delete+insert',
+    unique_key='_batch_id',
+    pre_hook="{{ delete_batches_without_manifest(ref('base_dummyjson__products_manifests')) }}",
+) }}
 
 {{ loaded_batches(ref('base_dummyjson__products_manifests'), ref('base_dummyjson__products')) }}

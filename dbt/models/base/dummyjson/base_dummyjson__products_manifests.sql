@@ -1,3 +1,3 @@
-{{ config(pre_hook="{{ forget_quarantined('dummyjson.products') }}") }}
+{{ config(pre_hook="{{ delete_quarantined_batches('dummyjson.products') }}") }}
 
 {{ landed_manifests(source('dummyjson', 'products')) }}

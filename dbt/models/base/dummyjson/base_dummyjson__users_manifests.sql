@@ -1,3 +1,3 @@
-{{ config(pre_hook="{{ forget_quarantined('dummyjson.users') }}") }}
+{{ config(pre_hook="{{ delete_quarantined_batches('dummyjson.users') }}") }}
 
 {{ landed_manifests(source('dummyjson', 'users')) }}

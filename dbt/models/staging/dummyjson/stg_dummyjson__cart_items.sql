@@ -2,26 +2,25 @@ with
 
 source as (
 
-    select * from {{ ref('base_dummyjson__carts') }}
+    {{ typed_items('dummyjson.carts', 'products[]') }}
 
 ),
 
 renamed as (
 
     select
-        source._batch_id,
-        source._extracted_at,
-        (source.record ->> 'id')::bigint as cart_id,
-        items.position as item_position,
-        (source.record ->> 'userId')::bigint as user_id,
-        (items.record ->> 'id')::bigint as product_id,
-        (items.record ->> 'price')::decimal(12, 2) as unit_price,
-        (items.record ->> 'quantity')::bigint as quantity,
-        (items.record ->> 'discountPercentage')::decimal(6, 2) as discount_percentage,
-        (items.record ->> 'total')::decimal(14, 2) as total,
-        (items.record ->> 'discountedTotal')::decimal(14, 2) as discounted_total
+        _batch_id,
+        _extracted_at,
+        id as cart_id,
+        _position as item_position,
+        "userId" as user_id,
+        "products[].id" as product_id,
+        "products[].price" as unit_price,
+        "products[].quantity" as quantity,
+        "products[].discountPercentage" as discount_percentage,
+        "products[].total" as total,
+        "products[].discountedTotal" as discounted_total
     from source
-    cross join unnest(source.record -> '$.products[*]') with ordinality as items (record, position)
 
 )
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ ref('base_dummyjson__carts') }}
+    {{ typed_records('dummyjson.carts') }}
 
 ),
 
@@ -11,12 +11,12 @@ renamed as (
     select
         _batch_id,
         _extracted_at,
-        (record ->> 'id')::bigint as cart_id,
-        (record ->> 'userId')::bigint as user_id,
-        (record ->> 'total')::decimal(14, 2) as total,
-        (record ->> 'discountedTotal')::decimal(14, 2) as discounted_total,
-        (record ->> 'totalProducts')::bigint as item_count,
-        (record ->> 'totalQuantity')::bigint as unit_count
+        id as cart_id,
+        "userId" as user_id,
+        total,
+        "discountedTotal" as discounted_total,
+        "totalProducts" as item_count,
+        "totalQuantity" as unit_count
     from source
 
 )

@@ -2,21 +2,20 @@ with
 
 source as (
 
-    select * from {{ ref('base_dummyjson__products') }}
+    {{ typed_items('dummyjson.products', 'reviews[]') }}
 
 ),
 
 renamed as (
 
     select
-        source._batch_id,
-        source._extracted_at,
-        (source.record ->> 'id')::bigint as product_id,
-        reviews.position as review_position,
-        (reviews.record ->> 'rating')::bigint as stars,
-        (reviews.record ->> 'date')::timestamptz as reviewed_at
+        _batch_id,
+        _extracted_at,
+        id as product_id,
+        _position as review_position,
+        "reviews[].rating" as stars,
+        "reviews[].date" as reviewed_at
     from source
-    cross join unnest(source.record -> '$.reviews[*]') with ordinality as reviews (record, position)
 
 )
 

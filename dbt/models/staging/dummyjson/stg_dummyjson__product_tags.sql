@@ -2,20 +2,19 @@ with
 
 source as (
 
-    select * from {{ ref('base_dummyjson__products') }}
+    {{ typed_items('dummyjson.products', 'tags[]') }}
 
 ),
 
 renamed as (
 
     select
-        source._batch_id,
-        source._extracted_at,
-        (source.record ->> 'id')::bigint as product_id,
-        tags.position as tag_position,
-        tags.record ->> '$' as tag
+        _batch_id,
+        _extracted_at,
+        id as product_id,
+        _position as tag_position,
+        "tags[]" as tag
     from source
-    cross join unnest(source.record -> '$.tags[*]') with ordinality as tags (record, position)
 
 )
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ ref('base_dummyjson__users') }}
+    {{ typed_records('dummyjson.users') }}
 
 ),
 
@@ -11,11 +11,11 @@ renamed as (
     select
         _batch_id,
         _extracted_at,
-        (record ->> 'id')::bigint as user_id,
-        (record ->> 'age')::bigint as age,
-        record ->> 'gender' as gender,
-        record ->> 'role' as role,
-        record ->> '$.company.department' as department
+        id as user_id,
+        age,
+        gender,
+        role,
+        "company.department" as department
     from source
 
 )

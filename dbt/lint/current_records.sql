@@ -1,0 +1,1 @@
+{{ current_records('base_shop__orders', version='at') }}

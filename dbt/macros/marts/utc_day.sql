@@ -1,0 +1,3 @@
+{% macro utc_day(moment) -%}
+    ({{ moment }} at time zone 'UTC')::date
+{%- endmacro %}

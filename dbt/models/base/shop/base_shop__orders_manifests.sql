@@ -1,0 +1,3 @@
+{{ config(pre_hook="{{ delete_quarantined_batches('shop.orders') }}") }}
+
+{{ landed_manifests(source('shop', 'orders')) }}
