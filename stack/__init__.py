@@ -1,1 +1,1 @@
-"""Everything that starts processes on this machine: the demo, the stack that stays, the sample API."""
+"""What runs Baton: the command line, the local stack, the demo, the doctor, the prefork engine, the sample API."""

@@ -1,76 +1,79 @@
-"""`python -m stack doctor`: what is right and what is wrong, line by line, and how to mend it."""
+"""`baton doctor`: the health check. Each check yields findings, and each finding says how to fix what it found."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stack.doctor import data, server, work
+from stack.doctor import data, failures, server, work
 from stack.doctor.findings import Finding, secrets_of, without_secrets
-from stack.doctor.patient import Patient
+from stack.doctor.target import Target
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at, and what has to be right before one can."""
+    """One check, and the checks that must pass before it makes sense."""
 
     name: str
-    look: Callable[[Patient], Iterator[Finding]]
+    look: Callable[[Target], Iterator[Finding]]
     needs: tuple[str, ...] = ()
 
 
-ASKING = ("configuration", "API", "auth")
+CLIENT = ("configuration", "API", "auth")
 CHECKS = (
     Check("configuration", server.configuration),
     Check("processes", work.processes),
     Check("API", server.reachable, ("configuration",)),
     Check("other APIs", server.others_reachable, ("configuration", "API")),
     Check("auth", server.auth, ("configuration", "API")),
-    Check("version", server.version, ASKING),
-    Check("clock", server.clock, ASKING),
-    Check("settings", server.settings, ASKING),
-    Check("one stack", server.told_the_same),
+    Check("version", server.version, CLIENT),
+    Check("clock", server.clock, CLIENT),
+    Check("settings", server.settings, CLIENT),
+    Check("one stack", server.same_environment),
     Check("databases", data.databases, ("configuration",)),
-    Check("services", server.services, (*ASKING, "databases")),
-    Check("work pool", work.work_pool, ASKING),
-    Check("work queues", work.work_queues, (*ASKING, "work pool")),
-    Check("turns", work.turns, ("configuration", "databases")),
-    Check("workers", work.workers, (*ASKING, "work pool")),
+    Check("server limits", server.limits, CLIENT),
+    Check("services", server.services, (*CLIENT, "databases")),
+    Check("work pool", work.work_pool, CLIENT),
+    Check("work queues", work.work_queues, (*CLIENT, "work pool")),
+    Check("source locks", work.source_locks, ("configuration", "databases")),
+    Check("workers", work.workers, (*CLIENT, "work pool")),
     Check("heartbeats", work.heartbeats),
-    Check("runs", work.runs, ASKING),
+    Check("runs", work.runs, CLIENT),
     Check("poll interval", work.poll),
-    Check("engine", work.engine, (*ASKING, "work pool")),
-    Check("deployments", work.deployments, ASKING),
-    Check("automations", work.automations, ASKING),
+    Check("engine", work.engine, (*CLIENT, "work pool")),
+    Check("deployments", work.deployments, CLIENT),
+    Check("automations", work.automations, CLIENT),
+    Check("sources", work.sources, ("configuration",)),
     Check("landing", data.landing, ("configuration",)),
     Check("lake data", data.lake_data, ("configuration",)),
     Check("warehouse", data.warehouse, ("configuration", "lake data")),
     Check("ledger", data.in_step, ("configuration", "landing", "warehouse")),
+    Check("failures", failures.failures, (*CLIENT, "lake data")),
 )
 
 
-def examine(patient: Patient) -> list[Finding]:
-    """Everything there is to say. Looks only, but for a probe in the landing, and raises nothing."""
+def examine(target: Target) -> list[Finding]:
+    """The findings of every check. Raises nothing, and writes nothing but a probe file that it removes."""
     findings: list[Finding] = []
-    wrong: set[str] = set()
+    failed: set[str] = set()
     for check in CHECKS:
-        missing = [name for name in check.needs if name in wrong]
+        missing = [name for name in check.needs if name in failed]
         if missing:
-            said = [Finding(check.name, "skipped", f"cannot be looked at while {missing[0]} is wrong")]
+            new = [Finding(check.name, "skipped", f"not checked, because {missing[0]} has an error")]
         else:
-            said = look(check, patient)
-        if any(finding.level in ("wrong", "skipped") for finding in said):
-            wrong.add(check.name)
-        findings += said
-    secrets = secrets_of([os.environ, patient.server_told, *patient.told.values()])
+            new = run_check(check, target)
+        if any(finding.level in ("error", "skipped") for finding in new):
+            failed.add(check.name)
+        findings += new
+    secrets = secrets_of([os.environ, target.server_environment, *target.environments.values()])
     return [without_secrets(finding, secrets) for finding in findings]
 
 
-def look(check: Check, patient: Patient) -> list[Finding]:
-    """What a check says; what it could not see is a finding, too."""
-    said: list[Finding] = []
+def run_check(check: Check, target: Target) -> list[Finding]:
+    """The findings of one check; an exception becomes one, too."""
+    findings: list[Finding] = []
     try:
-        said.extend(check.look(patient))
-    except Exception as error:  # Whatever is so wrong that nobody thought of it is still one line.
+        findings.extend(check.look(target))
+    except Exception as error:  # A check that breaks must not hide the others.
         first_line = str(error).strip().partition("\n")[0]
-        said.append(Finding(check.name, "wrong", f"could not be looked at: {type(error).__name__}: {first_line}"))
-    return said
+        findings.append(Finding(check.name, "error", f"the check failed: {type(error).__name__}: {first_line}"))
+    return findings

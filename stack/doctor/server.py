@@ -1,77 +1,79 @@
-"""Is the server there, who is let in, do its parts fit together, is it of one time with everybody else."""
+"""Checks of the API servers: reachable, protected, one version, one clock, settings that fit together."""
 
 import email.utils
 import ipaddress
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import prefect
 from packaging.version import Version
+from pydantic import TypeAdapter
 
-from automations.plan import OLDEST_SERVER
+from automations.prefect_automations.server import OLDEST_SERVER
 from stack.doctor.findings import Finding
-from stack.doctor.patient import Patient, why_not
+from stack.doctor.target import Target, why_unreachable
 
 SKEW_SECONDS = 5.0
-"""A tenth of what heartbeats and leases allow for."""
+"""A tenth of what heartbeats and leases tolerate."""
 SILENT_SECONDS = 10.0
-"""Five of the beats that a worker of Prefect's docket sends; as long as the docket itself waits for one."""
+"""A docket worker sends a heartbeat every two seconds, and the docket takes it for dead after five are missing."""
 SERVICES = ("triggers", "event_persister", "scheduler")
 
 
-def configuration(patient: Patient) -> Iterator[Finding]:
-    """What the environment says can be understood."""
+def configuration(target: Target) -> Iterator[Finding]:
+    """The variables can be read, and one of them names a server."""
     name = "configuration"
     try:
-        lake = patient.baton.on_lake and patient.baton.lake
+        lake = target.baton.on_lake and target.baton.lake
     except ValueError as error:
-        yield Finding(name, "wrong", " ".join(str(error).split()), "correct the BATON_ variables, see README.md")
+        fix = "correct the BATON_ variables, see docs/configuration.md"
+        yield Finding(name, "error", " ".join(str(error).split()), fix)
         return
-    if patient.api:
-        yield Finding(name, "ok", f"server {patient.api}, warehouse {lake[1] if lake else patient.baton.warehouse}")
+    if target.api:
+        yield Finding(name, "ok", f"server {target.api}, warehouse {lake[1] if lake else target.baton.warehouse}")
     else:
-        yield Finding(name, "wrong", "no server is named", "set PREFECT_API_URL, or start one: make up")
+        yield Finding(name, "error", "no server is named", "set PREFECT_API_URL, or start one: make up")
 
 
-def reachable(patient: Patient) -> Iterator[Finding]:
-    """The API server that we are told of answers."""
-    if said := why_not(patient, patient.api):
-        yield Finding("API", "wrong", said, "start it: make up; or correct PREFECT_API_URL, which ends in /api")
+def reachable(target: Target) -> Iterator[Finding]:
+    """The API server of PREFECT_API_URL answers."""
+    if reason := why_unreachable(target, target.api):
+        yield Finding("API", "error", reason, "start it: make up; or correct PREFECT_API_URL, which ends in /api")
     else:
-        yield Finding("API", "ok", f"{patient.api} answers")
+        yield Finding("API", "ok", f"{target.api} answers")
 
 
-def others_reachable(patient: Patient) -> Iterator[Finding]:
-    """The other API servers of the stack answer, too."""
-    name, others = "other APIs", [api for api in patient.apis if api != patient.api]
+def others_reachable(target: Target) -> Iterator[Finding]:
+    """The stack's other API servers answer."""
+    name, others = "other APIs", [api for api in target.apis if api != target.api]
     for api in others:
-        if said := why_not(patient, api):
-            yield Finding(name, "wrong", f"{said}; the workers that use it take no runs", "make down, then make up")
+        if reason := why_unreachable(target, api):
+            yield Finding(name, "error", f"{reason}; its workers start no runs", "make down, then make up")
         else:
             yield Finding(name, "ok", f"{api} answers")
     if not others:
-        yield Finding(name, "ok", "none that can be seen from here")
+        yield Finding(name, "ok", "none known on this machine")
 
 
-def auth(patient: Patient) -> Iterator[Finding]:
-    """We are let in, and not everybody is, unless nobody else can come."""
-    for api in patient.answering:
-        status = patient.get("/admin/version", api).status_code
+def auth(target: Target) -> Iterator[Finding]:
+    """Every server accepts our credentials and refuses clients without any, unless it listens on loopback only."""
+    for api in target.answering:
+        status = target.get("/admin/version", api).status_code
         if status in (401, 403):
-            given = (
-                "the credentials" if patient.prefect.api.auth_string or patient.prefect.api.key else "no credentials"
-            )
-            mend = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING (Cloud: PREFECT_API_KEY)"
-            yield Finding("auth", "wrong", f"{api} does not accept {given} of this environment ({status})", mend)
-        elif patient.get("/admin/version", api, identified=False).status_code != 200:
-            yield Finding("auth", "ok", f"{api} asks who comes, and accepts us")
-        elif patient.scale or not is_loopback(api):
-            mend = "set PREFECT_SERVER_API_AUTH_STRING=user:password at the server, PREFECT_API_AUTH_STRING at clients"
-            yield Finding("auth", "wrong" if patient.scale else "warning", f"{api} lets everybody in", mend)
+            given = "the credentials" if target.prefect.api.auth_string or target.prefect.api.key else "no credentials"
+            fix = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING (Cloud: PREFECT_API_KEY)"
+            yield Finding("auth", "error", f"{api} does not accept {given} of this environment ({status})", fix)
+        elif target.get("/admin/version", api, identified=False).status_code != 200:
+            yield Finding("auth", "ok", f"{api} requires credentials and accepts ours")
+        elif target.scale or not is_loopback(api):
+            fix = "set PREFECT_SERVER_API_AUTH_STRING=user:password at the server, PREFECT_API_AUTH_STRING at clients"
+            yield Finding("auth", "error" if target.scale else "warning", f"{api} requires no credentials", fix)
         else:
-            yield Finding("auth", "ok", f"{api} is on loopback and lets everybody in")
+            yield Finding("auth", "ok", f"{api} requires no credentials, and listens on loopback only")
 
 
 def is_loopback(url: str) -> bool:
@@ -83,60 +85,60 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def version(patient: Patient) -> Iterator[Finding]:
-    """Server and client are of one version."""
+def version(target: Target) -> Iterator[Finding]:
+    """Servers and client have the same version."""
     ours = Version(prefect.__version__)
-    for api in patient.answering:
-        answer = patient.get("/admin/version", api)
+    for api in target.answering:
+        answer = target.get("/admin/version", api)
         if answer.status_code == 404:
-            yield Finding("version", "ok", f"{api} does not tell its version, as Prefect Cloud, which is always new")
+            yield Finding("version", "ok", f"{api} has no version to compare, as Prefect Cloud")
             continue
         theirs = Version(answer.json())
-        said = f"{api} is Prefect {theirs}, the client is {ours}"
-        mend = f"pip install -c constraints.txt prefect=={ours} at the server"
+        versions = f"{api} is Prefect {theirs}, the client is {ours}"
+        fix = f"pip install -c constraints.txt prefect=={ours} at the server"
         if theirs == ours:
-            yield Finding("version", "ok", said)
+            yield Finding("version", "ok", versions)
         elif theirs < OLDEST_SERVER or theirs.release[:2] < ours.release[:2]:
-            yield Finding("version", "wrong", f"{said}; {OLDEST_SERVER} is the oldest that was tried", mend)
+            yield Finding("version", "error", f"{versions}; {OLDEST_SERVER} is the oldest tested", fix)
         else:
-            yield Finding("version", "warning", f"{said}; only one version for both was tried", mend)
+            yield Finding("version", "warning", f"{versions}; only equal versions are tested", fix)
 
 
-def clock(patient: Patient) -> Iterator[Finding]:
+def clock(target: Target) -> Iterator[Finding]:
     """The servers' clocks agree with this machine's."""
-    for api in patient.answering:
+    for api in target.answering:
         before = time.time()
-        date = patient.get("/health", api, identified=False).headers.get("Date")
+        date = target.get("/health", api, identified=False).headers.get("Date")
         if date is None:
-            yield Finding("clock", "warning", f"{api} does not say what time it is")
+            yield Finding("clock", "warning", f"{api} sends no Date header")
         else:
-            # The header has whole seconds: it is right for as long as the second lasts.
+            # The header has whole seconds; half of one is the best guess.
             theirs = email.utils.parsedate_to_datetime(date).timestamp() + 0.5
             yield skew(f"the server {api}", theirs - (before + time.time()) / 2)
 
 
 def skew(whose: str, seconds: float) -> Finding:
-    """What to say of a clock that is so many seconds ahead of ours."""
+    """The finding for a clock that is so many seconds ahead of this machine's."""
     if abs(seconds) <= SKEW_SECONDS:
-        return Finding("clock", "ok", f"{whose} and this machine agree to {max(abs(seconds), 1):.0f} s")
+        return Finding("clock", "ok", f"{whose} and this machine agree within {max(abs(seconds), 1):.0f} s")
     ahead = "ahead of" if seconds > 0 else "behind"
-    mend = "switch on time synchronisation on both machines (timedatectl set-ntp true)"
-    return Finding("clock", "wrong", f"{whose} is {abs(seconds):.0f} s {ahead} this machine", mend)
+    fix = "switch on time synchronisation on both machines (timedatectl set-ntp true)"
+    return Finding("clock", "error", f"{whose} is {abs(seconds):.0f} s {ahead} this machine", fix)
 
 
-def settings(patient: Patient) -> Iterator[Finding]:
-    """What each server says of its own settings fits together."""
-    for api in patient.answering:
-        answer = patient.get("/admin/settings", api)
+def settings(target: Target) -> Iterator[Finding]:
+    """The settings of each server fit together."""
+    for api in target.answering:
+        answer = target.get("/admin/settings", api)
         if answer.status_code != 200:
-            yield Finding("settings", "skipped", f"{api} does not tell its settings ({answer.status_code})")
+            yield Finding("settings", "skipped", f"{api} does not show its settings ({answer.status_code})")
             continue
-        findings = list(inconsistent(answer.json()["server"], patient.server_told, patient.scale))
+        findings = list(inconsistent(answer.json()["server"], target.server_environment, target.scale))
         yield from findings or [Finding("settings", "ok", f"{api}: {kept_in(answer.json()['server'])}")]
 
 
 def places(server: Mapping[str, Any]) -> dict[str, str]:
-    """Where a server keeps what several of them would share, by the variable that says it: `redis` or `memory`."""
+    """Variable -> `redis` or `memory`: where a server keeps what several servers have to share."""
     values = {
         "PREFECT_MESSAGING_BROKER": server["events"]["messaging_broker"],
         "PREFECT_MESSAGING_CACHE": server["events"]["messaging_cache"],
@@ -148,50 +150,100 @@ def places(server: Mapping[str, Any]) -> dict[str, str]:
 
 
 def kept_in(server: Mapping[str, Any]) -> str:
-    """All of it is in one place."""
+    """The one place where a server keeps all of it."""
     (place,) = set(places(server).values())
     return f"broker, cache, ordering, leases and docket are all in {'Redis' if place == 'redis' else 'memory'}"
 
 
 REDIS = {
-    "PREFECT_MESSAGING_BROKER": ("prefect_redis.messaging", "events that one server takes reach no other process"),
-    "PREFECT_MESSAGING_CACHE": ("prefect_redis.messaging", "an event that comes twice to two servers counts twice"),
+    "PREFECT_MESSAGING_BROKER": ("prefect_redis.messaging", "events that one server receives reach no other process"),
+    "PREFECT_MESSAGING_CACHE": ("prefect_redis.messaging", "an event sent to two servers counts twice"),
     "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": (
         "prefect_redis.ordering",
-        "an event that follows another waits in vain for 15 minutes",
+        "an event that follows another is held back for 15 minutes",
     ),
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect_redis.lease_storage",
-        "a slot that was taken at one server is unknown to the others, and lost when it starts again",
+        "the other servers do not know the slots taken at one, and a restart loses them",
     ),
-    "PREFECT_SERVER_DOCKET_URL": ("the URL of Redis", "each services process does the work of all"),
+    "PREFECT_SERVER_DOCKET_URL": ("the URL of Redis", "every services process repeats the work of the others"),
 }
-"""What each should be where there are several servers, and what happens if it is in memory."""
+"""Variable -> its value where several servers run, and what happens if it is in memory."""
 
 
-def inconsistent(server: Mapping[str, Any], told: Mapping[str, str], scale: bool) -> Iterator[Finding]:
-    """What of a server's settings (`GET /admin/settings`) and environment (as far as known) does not fit together."""
+def inconsistent(server: Mapping[str, Any], environment: Mapping[str, str], scale: bool) -> Iterator[Finding]:
+    """Each conflict in a server's settings (`GET /admin/settings`) and environment (empty if unknown)."""
     kept = places(server)
     if scale or "redis" in kept.values():
         for name, place in kept.items():
             if place == "memory":
                 value, effect = REDIS[name]
-                yield Finding("settings", "wrong", f"{name} is in memory: {effect}", f"{name}={value} at every server")
-        if told and told.get("PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE") != "1":
+                yield Finding("settings", "error", f"{name} is in memory: {effect}", f"{name}={value} at every server")
+        if environment and environment.get("PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE") != "1":
             setting = "PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE"
-            said = f"{setting} is not 1: a lone event over the websocket waits up to 10 s for four more"
-            yield Finding("settings", "warning", said, f"{setting}=1 at every server")
-    if scale and told and "postgresql" not in told.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", ""):
-        mend = "PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://... at every server"
-        yield Finding("settings", "wrong", "several servers are on SQLite, which has one writer", mend)
+            effect = "a single event over the websocket waits up to 10 s for four more"
+            yield Finding("settings", "warning", f"{setting} is not 1: {effect}", f"{setting}=1 at every server")
+    database = environment.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", "")
+    if scale and environment and "postgresql" not in database:
+        fix = "PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://... at every server"
+        yield Finding("settings", "error", "several servers use SQLite, which has one writer", fix)
     if scale and server["database"]["migrate_on_start"]:
         name = "PREFECT_API_DATABASE_MIGRATE_ON_START"
-        mend = f"{name}=false, and run `prefect server database upgrade -y` once before the servers start"
-        yield Finding("settings", "warning", f"{name} is on: servers that start at once migrate at once", mend)
+        fix = f"{name}=false, and run `prefect server database upgrade -y` once before the servers start"
+        yield Finding("settings", "warning", f"{name} is on: servers that start together migrate together", fix)
     for service in SERVICES:
         if not server["services"][service]["enabled"]:
             name = f"PREFECT_SERVER_SERVICES_{service.upper()}_ENABLED"
-            yield Finding("settings", "wrong", f"{name} is false: no automation or schedule works", f"unset {name}")
+            yield Finding("settings", "error", f"{name} is false: no automation or schedule works", f"unset {name}")
+
+
+LARGEST_DATABASE = 2_000_000_000
+"""Bytes of a SQLite database, from which on the server's own queries take a second and more."""
+LARGEST_LOG = 100_000_000
+"""Bytes; `make up` rotates a log long before."""
+LONGEST_RETENTION = timedelta(days=30)
+"""Of events, most of which are heartbeats. Prefect keeps them for seven days."""
+
+
+def limits(target: Target) -> Iterator[Finding]:
+    """The server's database, its events and the stack's logs do not grow without end."""
+    findings = [*database_size(target), *event_retention(target), *log_sizes(target.folder)]
+    yield from findings or [Finding("server limits", "ok", "database, retention of events and logs are small")]
+
+
+def database_size(target: Target) -> Iterator[Finding]:
+    """A warning for a SQLite database, on this machine, that has grown large."""
+    environment = target.server_environment
+    if "PREFECT_HOME" not in environment or environment.get("PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        return
+    database = Path(environment["PREFECT_HOME"], "prefect.db")
+    size = database.stat().st_size if database.exists() else 0
+    if size > LARGEST_DATABASE:
+        message = f"{database} has {size / 1e9:.1f} GB, and SQLite has one writer: the server becomes slow"
+        fix = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs at the server removes old runs, too"
+        yield Finding("server limits", "warning", message, f"{fix}; or use Postgres, docs/scale.md")
+
+
+def event_retention(target: Target) -> Iterator[Finding]:
+    """A warning for each server that keeps events, and so heartbeats, for very long."""
+    for api in target.answering:
+        answer = target.get("/admin/settings", api)
+        if answer.status_code != 200:
+            continue
+        kept = TypeAdapter(timedelta).validate_python(answer.json()["server"]["events"]["retention_period"])
+        if kept > LONGEST_RETENTION:
+            name = "PREFECT_SERVER_EVENTS_RETENTION_PERIOD"
+            message = f"{api} keeps events for {kept.days} days, and each running flow sends one every 30 s"
+            yield Finding("server limits", "warning", message, f"{name}=7d at the server")
+
+
+def log_sizes(folder: Path) -> Iterator[Finding]:
+    """A warning for each log that nobody rotates."""
+    for log in sorted(folder.glob("*.log")):
+        size = log.stat().st_size
+        if size > LARGEST_LOG:
+            message = f"{log} has {size / 1e6:.0f} MB and is not rotated"
+            yield Finding("server limits", "warning", message, "make down, then make up, which starts the rotation")
 
 
 SHARED = (
@@ -200,55 +252,54 @@ SHARED = (
     "PREFECT_SERVER_DOCKET_URL",
     "PREFECT_SERVER_API_AUTH_STRING",
 )
-"""What makes several processes one server; no server tells it."""
+"""The variables that several processes share to be one server; no API shows them."""
 
 
-def told_the_same(patient: Patient) -> Iterator[Finding]:
-    """The servers and the services process that run here are one: same database, same Redis, same credentials."""
+def same_environment(target: Target) -> Iterator[Finding]:
+    """The servers and services processes on this machine share one database, one Redis and one auth string."""
     name = "one stack"
-    told = {n: each for n, each in patient.told.items() if n.startswith(("server", "services"))}
-    (first, reference), *others = [*told.items()] or [("", {})]
-    well = True
-    for other, variables in others:
-        for variable in SHARED:
-            if variables.get(variable) != reference.get(variable):
-                well = False
-                said = f"{other} has another {variable} than {first}: what one does, the other does not see"
-                yield Finding(name, "wrong", said, "one env file for all (stack/scale/server.env), then start it again")
-    if well:
-        seen = f"{', '.join(told)}: told the same" if others else "one server, as far as can be seen from here"
-        yield Finding(name, "ok", seen)
-
-
-def services(patient: Patient) -> Iterator[Finding]:
-    """Somebody runs the triggers, the scheduler and the rest, where the API servers don't."""
-    bare = [name for name, words in patient.commands.items() if "--no-services" in words]
-    if not (bare or patient.scale):
-        yield Finding("services", "ok", "API servers run their own, as far as can be seen from here")
+    found = {n: values for n, values in target.environments.items() if n.startswith(("server", "services"))}
+    if len(found) < 2:
+        yield Finding(name, "ok", "one server, as far as this machine shows")
         return
-    server = patient.get("/admin/settings").raise_for_status().json()["server"]
+    (first, reference), *others = found.items()
+    differing = [(o, v) for o, values in others for v in SHARED if values.get(v) != reference.get(v)]
+    for other, variable in differing:
+        message = f"{other} has another {variable} than {first}: they do not see each other's work"
+        yield Finding(name, "error", message, "use one env file (stack/deploy/server.env) for all, then restart them")
+    if not differing:
+        yield Finding(name, "ok", f"{', '.join(found)} have the same settings")
+
+
+def services(target: Target) -> Iterator[Finding]:
+    """Triggers, scheduler and the other services run, in the API servers or in a process of their own."""
+    name = "services"
+    bare = [process for process, words in target.commands.items() if "--no-services" in words]
+    if not (bare or target.scale):
+        yield Finding(name, "ok", "the API servers run them, as far as this machine shows")
+        return
+    server = target.get("/admin/settings").raise_for_status().json()["server"]
     if "redis" not in places(server)["PREFECT_MESSAGING_BROKER"]:
-        said = f"{', '.join(bare) or 'API servers'} run --no-services with the broker in memory: no automation fires"
-        yield Finding("services", "wrong", said, "start it without --no-services, or put the broker into Redis")
+        message = f"{', '.join(bare) or 'API servers'} run --no-services with the broker in memory: no automation fires"
+        yield Finding(name, "error", message, "start it without --no-services, or put the broker into Redis")
         return
-    url = patient.server_told.get("PREFECT_SERVER_DOCKET_URL", "")
+    url = target.server_environment.get("PREFECT_SERVER_DOCKET_URL", "")
     if not url.startswith("redis"):
-        yield Finding("services", "skipped", "the docket is not in Redis, as far as can be seen from here")
-    elif at_work(url):
-        yield Finding("services", "ok", "a services process is at work")
+        yield Finding(name, "skipped", "not checked: the docket is not in Redis, as far as this machine shows")
+    elif has_heartbeat(url):
+        yield Finding(name, "ok", "a services process runs")
     else:
-        said = f"no services process has been at work for {SILENT_SECONDS:.0f} s: no automation fires"
-        yield Finding("services", "wrong", said, "prefect server services start, with the servers' settings")
+        message = f"no services process sent a heartbeat for {SILENT_SECONDS:.0f} s: no automation fires"
+        yield Finding(name, "error", message, "prefect server services start, with the servers' settings")
 
 
-def at_work(docket_url: str) -> bool:
-    """Whether a services process has beaten lately; its docket is named `prefect`, whatever the settings say.
+def has_heartbeat(docket_url: str) -> bool:
+    """Whether a services process sent a heartbeat lately. Its docket is named `prefect`, whatever the settings say.
 
-    The consumers of the events would be the nearer thing to ask. But before version 7.2 Redis says only when each was
-    last given one, so a quiet stack would look like a dead one.
+    The consumers of the event stream do not show it: before version 7.2, Redis knows only when each last got an event.
     """
     from redis import Redis  # Of the scale profile's packages.
 
     with Redis.from_url(docket_url, socket_timeout=5) as database:
-        beats = database.zrange("prefect:workers", 0, -1, withscores=True)
-    return any(time.time() - beat < SILENT_SECONDS for _, beat in beats)
+        heartbeats = database.zrange("prefect:workers", 0, -1, withscores=True)
+    return any(time.time() - at < SILENT_SECONDS for _, at in heartbeats)

@@ -1,10 +1,10 @@
 """Runs a module in a process forked by the prefork engine: `python -I -S client.py SOCKET prefect.engine`.
 
-Stands where `python -m prefect.engine` would: same output, same exit code, same signals. If the engine does not
-answer, or says that it cannot stand in for a fresh interpreter, this process becomes one.
+Replaces `python -m prefect.engine`: same output, same exit code, same signals. If the engine does not answer, or
+refuses because a fork would differ from a fresh interpreter, this process becomes that interpreter.
 """
 
-# Every flow run pays for the start of this program, so it imports nothing that is not there already or written in C.
+# Every flow run waits for the start of this program, so it imports only what is loaded already or written in C.
 import _signal  # type: ignore[import-not-found]
 import os
 import posix
@@ -20,7 +20,7 @@ except ImportError:
     _socket = None  # type: ignore[assignment]
 
 ANSWER_SECONDS = 10.0
-"""A forked process answers within milliseconds; this is for an engine that hangs, or a machine that does."""
+"""A forked process answers within milliseconds; an engine that hangs does not."""
 FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
 GO = b"\0"
 
@@ -35,7 +35,7 @@ def main(path: str, module: "list[str]") -> "NoReturn":
         connection = hand_over(path, module)
     except (NoEngine, OSError) as error:
         become_interpreter(module, f"{path}: {error or type(error).__name__}")
-    # Only now does anything start, and has the streams: an engine that wakes up after we gave up finds nobody here.
+    # The run starts only now: an engine that answers after the time-out finds the connection closed.
     connection.settimeout(None)
     streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
     connection.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
@@ -45,7 +45,7 @@ def main(path: str, module: "list[str]") -> "NoReturn":
     ending, _, code = read_line(connection).partition(" ")
     if ending == "exit":
         os._exit(int(code))
-    if not ending and child:  # Whoever watched over the run was killed; a run that nobody watches must not go on.
+    if not ending and child:  # The watcher was killed, and an unwatched run must not go on.
         try:
             os.kill(int(child), _signal.SIGKILL)
         except ProcessLookupError:
@@ -54,7 +54,7 @@ def main(path: str, module: "list[str]") -> "NoReturn":
 
 
 def hand_over(path: str, module: "list[str]") -> "_socket.socket":
-    """A connection to a process that waits for the word to run the module, which is its name and its arguments."""
+    """A connection to a forked process that waits for GO to run the module, given as its name and arguments."""
     connection = connect(path)
     connection.settimeout(ANSWER_SECONDS)
     environment = [name + b"=" + value for name, value in posix.environ.items()]
@@ -85,7 +85,7 @@ def connect(path: str) -> "_socket.socket":
 
 
 def read_line(connection: "_socket.socket") -> str:
-    """The next line, without its end; empty if the other side is gone."""
+    """The next line, without its end; empty if the connection is closed."""
     line = b""
     while not line.endswith(b"\n"):
         byte = connection.recv(1)
@@ -96,7 +96,7 @@ def read_line(connection: "_socket.socket") -> str:
 
 
 def end_by_signal(number: int) -> "NoReturn":
-    """Ends this process as the run's process was ended, so that the worker reports what happened."""
+    """Ends this process by the signal that ended the run, so that the worker reports it."""
     if number not in (_signal.SIGKILL, _signal.SIGSTOP):
         _signal.signal(number, _signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -104,7 +104,7 @@ def end_by_signal(number: int) -> "NoReturn":
 
 
 def become_interpreter(module: "list[str]", reason: str) -> "NoReturn":
-    """Becomes the interpreter in whose place this program was started."""
+    """Replaces this process by the interpreter."""
     os.write(2, f"WARNING: no prefork engine, this run starts its own interpreter: {reason}\n".encode())
     os.execv(sys.executable, [sys.executable, "-m", *module])
 

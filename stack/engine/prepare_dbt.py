@@ -1,7 +1,7 @@
-"""What flow runs with prefect-dbt and dbt-duckdb import and set up, for the prefork engine to have done.
+"""Imports and sets up, once in the prefork engine, what flow runs with prefect-dbt and dbt-duckdb need.
 
-The first dbt invocation of a process writes and compiles several hundred functions that read and write dbt's own data
-structures. A small project of its own does that here, so a flow run begins with its second.
+The first dbt invocation of a process generates and compiles several hundred functions for dbt's data structures. A
+small project triggers that here, so that a flow run starts with the second invocation.
 """
 
 import contextlib
@@ -30,18 +30,18 @@ models:
   config: {contract: {enforced: true}}
   columns: [{name: id, data_type: integer, data_tests: [not_null, unique]}]
 sources: [{name: source, tables: [{name: table, columns: [{name: id}]}]}]
-exposures: [{name: exposure, type: dashboard, owner: {name: nobody}, depends_on: [ref('as_view')]}]
+exposures: [{name: exposure, type: dashboard, owner: {name: none}, depends_on: [ref('as_view')]}]
 """,
     "tests/assert_true.sql": "select id from {{ ref('as_incremental') }} where id <> 1",
 }
 
 
 def warm_up(folder: Path) -> None:
-    """Parses the project, reads what that has left behind, and builds it; RuntimeError if dbt fails."""
+    """Parses and builds the project; RuntimeError if dbt fails."""
     for name, text in PROJECT.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    # dbt's static parser starts threads that stay, and its log file would stay open.
+    # dbt's static parser starts threads that do not end, and its log file would stay open.
     flags = ["--quiet", "--no-static-parser", "--log-level-file", "none", "--project-dir", ".", "--profiles-dir", "."]
     with contextlib.chdir(folder):
         for command in ("parse", "build"):
@@ -51,8 +51,7 @@ def warm_up(folder: Path) -> None:
     if DuckDBConnectionManager._ENV is not None:
         DuckDBConnectionManager._ENV.close()
         DuckDBConnectionManager._ENV = None
-    # The locks of dbt's adapter have started a process that watches over them; forks would talk to it over a pipe that
-    # they no longer have.
+    # The locks of dbt's adapter started a resource tracker process; forks would write to a pipe that they do not have.
     FACTORY.adapters.clear()
     gc.collect()
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
@@ -60,5 +59,5 @@ def warm_up(folder: Path) -> None:
 
 with tempfile.TemporaryDirectory() as folder:
     warm_up(Path(folder))
-# The connection that importing duckdb opens has a thread; whoever uses it next gets a new one.
+# The default connection of duckdb has a thread; its next user gets a new one.
 duckdb.default_connection().close()

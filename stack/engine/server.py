@@ -1,8 +1,8 @@
 """Forks flow runs from a process that has imported everything already: `python server.py SOCKET [PREPARE.py ...]`.
 
-`client.py` connects to the socket in place of starting an interpreter. Each connection gets two processes: one that
-becomes the flow run, and its parent, which passes signals on and says how it ended. Neither needs this process once
-it is forked. See README.md.
+`client.py` connects to the socket in place of starting an interpreter. Each connection gets two processes: one becomes
+the flow run; the other, its parent, passes signals on and reports how the run ended. Both survive this process. See
+README.md.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ LAZY_IMPORTS = (
     "prefect.runner",
     "prefect.utilities.visualization",
 )
-"""What a flow run imports of Prefect, most of it when it is first needed."""
+"""The modules of Prefect that a flow run imports, most of them at first use."""
 STARTED_WITH = dict(os.environ)
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_")
-"""Beginnings of the variables that an interpreter and its libraries read when they start, and never again."""
+"""Prefixes of the variables that an interpreter and its libraries read only when they start."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a process gets from the one that starts it."""
+    """What a process inherits from the one that starts it."""
 
     module: list[str]
     """The name of the module to run, and its arguments."""
@@ -49,11 +49,11 @@ class Request:
 
 
 class Refused(Exception):
-    """A fork would not be what a fresh interpreter is; the message says why."""
+    """A fork would differ from a fresh interpreter; the message says how."""
 
 
 def main(path: Path, preparations: list[str]) -> None:
-    """Prepares and serves until a signal ends it; in each fork that it serves, runs a module."""
+    """Prepares, then serves until a signal ends it; in each fork, runs a module."""
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     make_folder(path.parent)
@@ -66,7 +66,7 @@ def main(path: Path, preparations: list[str]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder that only this user can enter; SystemExit if it is there and others can."""
+    """Makes a folder that only this user can enter; SystemExit if it exists and others can."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
@@ -74,13 +74,13 @@ def make_folder(folder: Path) -> None:
 
 
 def prepare(home: Path, preparations: list[str]) -> None:
-    """Imports Prefect's engine and runs the preparation files; SystemExit if that left a thread or a process running.
+    """Imports Prefect's engine and runs the preparation files; SystemExit if they leave a thread or a process.
 
-    A fork has only the thread that called it: a lock that another one holds at that moment would be held for ever. Of
-    processes it has none, and no pipe to them.
+    A fork has only the thread that called it: a lock that another thread held would never be released. It has no child
+    processes, and no pipe to them.
     """
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
-        del os.environ[name]  # Prefect's settings are each run's own, and no profile's of whoever started this.
+        del os.environ[name]  # Each run brings its own Prefect settings.
     os.environ |= {"PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": os.devnull}
     for name in LAZY_IMPORTS:
         importlib.import_module(name)
@@ -90,7 +90,7 @@ def prepare(home: Path, preparations: list[str]) -> None:
         raise SystemExit(f"{threads} threads run after {preparations}; forks would lack all but one")
     if children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         raise SystemExit(f"processes {', '.join(children)} run after {preparations}; forks would not be their parents")
-    # What there is now stays: not looking at it again keeps its memory shared with the forks.
+    # The garbage collector would write to these objects, and their memory would no longer be shared with the forks.
     gc.collect()
     gc.freeze()
 
@@ -117,40 +117,40 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 
 def serve(listener: socket.socket) -> Request:
-    """Forks for each connection; returns in the processes that are to become flow runs, and in no other.
+    """Forks for each connection; returns only in the processes that become flow runs.
 
-    Nothing is read here, so no client can make another one wait.
+    Reads nothing, so no client can block another.
     """
-    signal.signal(signal.SIGCHLD, reap)
+    signal.signal(signal.SIGCHLD, collect_children)
     while True:
         connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):  # No process to be had: the client sees that we hang up.
+        with connection, contextlib.suppress(OSError):  # If the fork fails, the client sees the connection close.
             if os.fork() == 0:
                 listener.close()
                 return start(connection)
 
 
-def reap(*_: object) -> None:
-    """Leaves no zombie, and takes the runs' CPU time into this process's books: ignoring them, it would be lost."""
+def collect_children(*_: object) -> None:
+    """Waits for ended children, so that no zombie is left and their CPU time counts as this process's."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def start(connection: socket.socket) -> Request:
-    """Forks the process of one flow run, in which this returns, and watches over it in the process that called."""
-    os.setsid()  # Whoever ends the engine by its process group does not end the runs.
+    """Forks the process of one flow run and returns in it; the calling process watches it and exits."""
+    os.setsid()  # A signal to the engine's process group does not reach the runs.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         request = receive(connection)
-        refuse_what_a_fork_cannot_be(request)
+        refuse_what_differs(request)
         connection.sendall(b"ready\n")
         streams = receive_streams(connection)
     except Refused as reason:
         connection.sendall(f"{reason}\n".encode())
         os._exit(0)
-    except (OSError, ValueError):  # The client did not wait so long and has gone another way, or it is not one.
+    except (OSError, ValueError):  # The client timed out, or is no client.
         os._exit(1)
     child = os.fork()
     if child == 0:
@@ -166,7 +166,7 @@ def start(connection: socket.socket) -> Request:
 
 
 def receive(connection: socket.socket) -> Request:
-    """What the client sends; OSError or ValueError if it does not send all of it."""
+    """The client's request; OSError or ValueError if it is incomplete."""
     with connection.makefile("rb") as file:
         parts = file.read(int.from_bytes(file.read(8), "big")).split(b"\0")
     folder, umask, count, *rest = [os.fsdecode(part) for part in parts]
@@ -176,15 +176,15 @@ def receive(connection: socket.socket) -> Request:
 
 
 def receive_streams(connection: socket.socket) -> list[int]:
-    """Waits for the word to go and returns what comes with it: input, output and error output."""
+    """Waits for GO and returns the descriptors that come with it: input, output and error output."""
     _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
     if len(descriptors) != 3:
         raise ValueError(f"expected three streams, got {len(descriptors)}")
     return descriptors
 
 
-def refuse_what_a_fork_cannot_be(request: Request) -> None:
-    """Refused if a fresh interpreter, started with the request, would not be what this one is."""
+def refuse_what_differs(request: Request) -> None:
+    """Refused if a fresh interpreter, started with the request, would differ from this one."""
     asked, ours = read_at_start(request.environment), read_at_start(STARTED_WITH)
     if differing := sorted(name for name in asked | ours if asked.get(name) != ours.get(name)):
         raise Refused(f"the engine was started with another {', '.join(differing)}")
@@ -196,7 +196,7 @@ def refuse_what_a_fork_cannot_be(request: Request) -> None:
 
 
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that cannot be changed in an interpreter that runs. PYTHONPATH can, unless we had one."""
+    """The variables that a running interpreter cannot change. PYTHONPATH can change, unless the engine had one."""
     return {
         name: value
         for name, value in environment.items()
@@ -205,7 +205,7 @@ def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def first_folders(request: Request) -> list[str]:
-    """The folders that come before all others when the run imports something."""
+    """The folders that the run searches first for an import."""
     folders = ["", *request.environment.get("PYTHONPATH", "").split(os.pathsep)]
     return list(dict.fromkeys(str(Path(request.folder, folder)) for folder in folders))
 
@@ -221,7 +221,7 @@ def importable(folder: str) -> Iterator[str]:
 
 
 def watch(connection: socket.socket, child: int) -> None:
-    """Passes the client's signals on to the child and the child's end to the client; a lost client ends the child."""
+    """Passes the client's signals to the child and the child's exit to the client; a lost client kills the child."""
     connection.sendall(b"%d\n" % child)
     ended = os.pidfd_open(child)
     poll = select.poll()
@@ -242,7 +242,7 @@ def watch(connection: socket.socket, child: int) -> None:
 
 
 def become(request: Request) -> None:
-    """Makes this process what `python -m MODULE` is at the module's first line, but for what is imported already."""
+    """Makes this process what `python -m MODULE` is at the module's first line, with the imports already done."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.write_through:
         sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
@@ -256,26 +256,26 @@ def become(request: Request) -> None:
     sys.modules.pop(request.module[0], None)
     importlib.invalidate_caches()
     time.tzset()
-    if "numpy" in sys.modules:  # Python's own generators seed themselves anew in a fork.
+    if "numpy" in sys.modules:  # Python's own generators reseed themselves in a fork.
         sys.modules["numpy"].random.seed()
     become_prefect()
 
 
 def become_prefect() -> None:
-    """Settings, profile, logging and plugins of this run's environment, as importing Prefect anew would give them."""
+    """Loads settings, profile, logging and plugins from this run's environment, as a fresh import of Prefect does."""
     import prefect.context
 
     ours = logging_settings()
-    del prefect.context.GLOBAL_SETTINGS_CONTEXT  # Or the profile would be looked for where the old settings say.
+    del prefect.context.GLOBAL_SETTINGS_CONTEXT  # Otherwise the old settings say where the profile is.
     prefect.context.refresh_global_settings_context()
-    # To set up the same logging again would take as long as all else here.
+    # Setting up the same logging again would take as long as everything else here.
     if logging_settings() != ours or any(name.startswith("PREFECT_LOGGING_") for name in os.environ):
         set_up_logging()
     prefect._initialize_plugins()
 
 
 def logging_settings() -> list[object]:
-    """What Prefect's logging depends on, beside variables that change a line of its configuration."""
+    """The settings that Prefect's logging depends on, apart from variables for single lines of its configuration."""
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
@@ -285,7 +285,7 @@ def logging_settings() -> list[object]:
 
 
 def set_up_logging() -> None:
-    """As importing Prefect does it."""
+    """Sets up logging as the import of Prefect does."""
     from prefect.logging.configuration import PROCESS_LOGGING_CONFIG, setup_logging
 
     for name in ["", *PROCESS_LOGGING_CONFIG["loggers"]]:

@@ -1,10 +1,10 @@
-"""An object store on loopback that speaks S3: localbucket, which keeps objects as files and lets everybody in."""
+"""An object store on loopback that speaks S3: localbucket, which keeps objects as files and checks no credentials."""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack.processes import answers, free_port, start
+from stack.local.processes import answers, free_port, start
 
 BUCKET = "baton"
 

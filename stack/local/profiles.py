@@ -1,17 +1,16 @@
-"""What a profile is: the servers, where the data are, and how much runs at once; the rest of a stack is the same.
+"""What a profile is, and what a running stack is; the two profiles are `one_machine` and `scale`.
 
-`one-machine` has one server on SQLite and a DuckDB file, `scale` several of everything.
+`one-machine` has one server on SQLite and a DuckDB file, `scale` several of everything. The rest is the same.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flows.settings import Settings
-from stack import env_files
-from stack.processes import StackError
 
-PROFILES = ("one-machine", "scale")
+ProfileName = Literal["one-machine", "scale"]
 Say = Callable[[str], None]
 
 
@@ -23,14 +22,14 @@ class Profile:
     transforms: int
     """How many transforms may run at once: the limit of the work queue `warehouse`."""
     start: Callable[[Path, Mapping[str, str], int, Say], "Stack"]
-    """Starts, under a folder and with an environment, what workers stand on; the first server gets the port."""
+    """Starts, under a folder and with an environment, the servers and stores; the first server gets the port."""
     remove: Callable[[Path], list[str]]
-    """Removes what `start` has made outside the folder, once nothing runs any more; says what it was."""
+    """Removes what `start` made outside the folder, once nothing runs any more; returns what it removed."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack that runs: its folder, the URLs of its API servers, the environment that workers and tools have."""
+    """A running stack: its folder, the URLs of its API servers, the environment of its workers and tools."""
 
     folder: Path
     profile: Profile
@@ -55,20 +54,3 @@ class Stack:
     @property
     def warehouse(self) -> Path:
         return self.settings.warehouse
-
-
-def named(name: str) -> Profile:
-    """The profile of that name; StackError if it needs packages that are not installed."""
-    if name == "scale":
-        try:
-            from stack.scale.profile import SCALE
-        except ImportError as error:
-            raise StackError(f"{error}: pip install -c constraints.txt -e '.[scale]'") from error
-        return SCALE
-    from stack.one_machine import ONE_MACHINE
-
-    return ONE_MACHINE
-
-
-SETTINGS = env_files.read_template(Path(__file__).with_name("settings.env"))
-"""What Prefect is told on every stack."""

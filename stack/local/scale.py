@@ -1,8 +1,8 @@
-"""Which processes the scale profile has, on which databases, with which settings.
+"""The profile for several machines: its processes, its databases, its settings.
 
-Two API servers without background services, one services process, and what they and the flows stand on: databases of
-its own in a Postgres and a Redis that are given, an object store that is given or started here. The workers are spread
-over the two servers, so nothing has to balance.
+Two API servers without background services and one services process. The stack has its own databases in an existing
+Postgres and Redis, and an existing object store or one that it starts. Half of the workers use each server, so no load
+balancer is needed.
 """
 
 import os
@@ -11,26 +11,26 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack import env_files, processes
-from stack.object_store import start_object_store
-from stack.processes import StackError, answers, free_port
-from stack.profiles import Profile, Say, Stack
-from stack.scale import stores
+from flows.settings import PROJECT
+from stack.local import env_files, processes, stores
+from stack.local.object_store import start_object_store
+from stack.local.processes import StackError, answers, free_port
+from stack.local.profiles import Profile, Say, Stack
 
-HERE = Path(__file__).parent
+HERE = PROJECT / "stack" / "deploy"
 DEFAULTS = {
     "BATON_POSTGRES_URL": "postgresql://root@127.0.0.1:5432/postgres",
     "BATON_REDIS_URL": "redis://127.0.0.1:6379/0",
 }
-"""Where Postgres and Redis are, as somebody who may make databases; for this module only, never for a flow."""
+"""Postgres and Redis, with a user who may create databases; for this module only, never for a flow."""
 OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
 
 def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> Stack:
     """Makes or finds the databases, migrates, and starts the servers and the services process.
 
-    Two files stay in the folder, for their owner's eyes only: `stack.env`, what workers and tools are told, and
-    `server.env`, what the servers are told and where the databases are.
+    Leaves two files in the folder, readable by their owner only: `stack.env` is the environment of workers and tools,
+    `server.env` that of the servers, with the addresses of the databases.
     """
     kept = env_files.read(folder / "server.env")
     postgres, redis = (environment.get(name) or kept.get(name) or default for name, default in DEFAULTS.items())
@@ -55,7 +55,8 @@ def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> 
     Path(values["BATON_EXPORTS"]).mkdir(parents=True, exist_ok=True)
     say(f"object store    {values['BATON_LANDING_ROOT']} and {values['BATON_LAKE_DATA']}")
     for_servers = env_files.read_template(HERE / "server.env", values)
-    for_clients = env_files.read_template(HERE / "client.env", values)
+    sample = {name: environment[name] for name in (env_files.SAMPLE_SECRET,) if name in environment}
+    for_clients = env_files.read_template(HERE / "client.env", values) | sample
     env_files.write(folder / "server.env", {"BATON_POSTGRES_URL": postgres, "BATON_REDIS_URL": redis, **for_servers})
     env_files.write(folder / "stack.env", for_clients)
     inherited = {name: value for name, value in environment.items() if name not in DEFAULTS}
@@ -66,7 +67,7 @@ def start(folder: Path, environment: Mapping[str, str], port: int, say: Say) -> 
         start_api_server(stack, number)
         say(f"Prefect server  {api.removesuffix('/api')}")
     start_services(stack)
-    say("services        of Prefect: triggers, actions, scheduler and others")
+    say("services        Prefect's triggers, actions, scheduler and others")
     return stack
 
 
@@ -81,43 +82,43 @@ def start_api_server(stack: Stack, number: int) -> None:
 
 
 def start_services(stack: Stack) -> None:
-    """Starts the services process and waits until it lives; one that was killed may still be said to."""
+    """Starts the services process and waits for its first heartbeat; a killed one stays listed for a while."""
     environment = server_environment(stack)
     redis = environment["PREFECT_REDIS_MESSAGING_URL"]
     known = stores.services_processes(redis)
     command = [sys.executable, "-m", "prefect", "server", "services", "start"]
 
-    def lives() -> bool:
+    def has_heartbeat() -> bool:
         return bool(stores.services_processes(redis) - known)
 
-    processes.start("services", command, stack.folder, environment, ready=lives)
+    processes.start("services", command, stack.folder, environment, ready=has_heartbeat)
 
 
 def server_environment(stack: Stack) -> dict[str, str]:
-    """What the servers and the services process are told; nothing of the data, which is not theirs."""
+    """The environment of the servers and the services process, without the variables of landing and lake."""
     neutral = {name: value for name, value in stack.environment.items() if not name.startswith(("BATON_", "AWS_"))}
     own = {n: v for n, v in env_files.read(stack.folder / "server.env").items() if n not in DEFAULTS}
     return {**neutral, **own}
 
 
 def object_store(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Where landing and lake are, and how to get in: what was given, else an object store that is started here."""
+    """The variables of landing and lake: those given, or of an object store that is started here."""
     if not environment.get("BATON_LANDING_ROOT"):
         return {
             "BATON_LANDING_ROOT": "s3://baton/landing",
             "BATON_LAKE_DATA": "s3://baton/lake",
-            # The store that is started here is on loopback and lets everybody in.
+            # The store that is started here is on loopback and checks no credentials.
             **dict(
                 zip(OBJECT_STORE, (start_object_store(folder, environment), "baton", "baton", "us-east-1"), strict=True)
             ),
         }
     if not environment.get("BATON_LAKE_DATA"):
-        raise StackError("BATON_LANDING_ROOT was given; say in BATON_LAKE_DATA, too, where the lake's data go")
+        raise StackError("BATON_LANDING_ROOT is set, so BATON_LAKE_DATA must say where the lake's data go")
     return {name: environment.get(name, "") for name in ("BATON_LANDING_ROOT", "BATON_LAKE_DATA", *OBJECT_STORE)}
 
 
 def remove(folder: Path) -> list[str]:
-    """Drops the stack's databases and empties its Redis database; what a given object store holds stays."""
+    """Drops the stack's databases and empties its Redis database; an object store that was given keeps its content."""
     kept = env_files.read(folder / "server.env")
     postgres, redis = (os.environ.get(name) or kept.get(name) or default for name, default in DEFAULTS.items())
     owner = stores.stack_id(folder)
@@ -129,5 +130,5 @@ def database_names(owner: str) -> tuple[str, str]:
     return f"baton_{owner}_prefect", f"baton_{owner}_lake"
 
 
-# Two workers a server. As many transforms as workers: on the lake, different sources are built side by side.
+# Two workers a server, and as many transforms as workers: the lake's sources can be built side by side.
 SCALE = Profile(workers=4, transforms=4, start=start, remove=remove)

@@ -1,7 +1,6 @@
-"""A stack's own databases in a Postgres, and its own database number in a Redis, that somebody else runs.
+"""A stack's own databases in an existing Postgres, and its own database number in an existing Redis.
 
-Names and marks are made from the host and the folder, so that two stacks never share anything, and one that is
-started again finds what it had.
+Names and marks follow from the host and the folder: two stacks share nothing, and a restarted one finds what it had.
 """
 
 import asyncio
@@ -14,10 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import redis
 
-from stack.processes import StackError
+from stack.local.processes import StackError
 
+POSTGRES_SECONDS = 10
 MARK = "baton:stack"
-"""The Redis key that says whose a database number is."""
+"""The Redis key that names the owner of a database number."""
 
 
 def stack_id(folder: Path) -> str:
@@ -36,13 +36,13 @@ def for_prefect(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown to anybody."""
+    """The URL without user, password and query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def make_databases(url: str, names: Iterable[str]) -> None:
-    """Makes the Postgres databases that are not there yet; StackError if Postgres does not let us."""
+    """Makes the Postgres databases that do not exist yet; StackError if Postgres refuses."""
 
     async def make(connection: asyncpg.Connection) -> None:
         for name in names:
@@ -53,7 +53,7 @@ def make_databases(url: str, names: Iterable[str]) -> None:
 
 
 def drop_databases(url: str, names: Iterable[str]) -> list[str]:
-    """Drops those of the Postgres databases that are there, whoever is still connected; returns their names."""
+    """Drops those of the Postgres databases that exist, open connections included; returns their names."""
     dropped = []
 
     async def drop(connection: asyncpg.Connection) -> None:
@@ -68,21 +68,22 @@ def drop_databases(url: str, names: Iterable[str]) -> list[str]:
 
 async def _in_postgres(url: str, work: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
     try:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=POSTGRES_SECONDS)
         try:
             await work(connection)
         finally:
             await connection.close()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StackError(f"Postgres at {without_password(url)} (BATON_POSTGRES_URL): {error}") from None
+        said = str(error) or f"no answer within {POSTGRES_SECONDS} seconds"
+        raise StackError(f"Postgres at {without_password(url)} (BATON_POSTGRES_URL): {said}") from None
 
 
 def claim_redis(url: str, owner: str) -> str:
-    """The URL of a database number in Redis that is marked as the owner's from now on.
+    """Marks a database number in Redis as the owner's and returns its URL.
 
-    Prefect's streams and keys have no common prefix, so a number of its own is what keeps two stacks apart. A URL with
-    a number means that one; else it is the one that the owner has, or an empty one, number 0 only if there is no
-    other, because it is everybody's default. StackError if none is to be had or Redis does not answer.
+    Prefect's streams and keys have no common prefix, so two stacks need two numbers. A URL with a number means that
+    one. Otherwise it is the owner's present number, or an empty one; number 0 comes last, because it is the default of
+    other programs. StackError if no number is free or Redis does not answer.
     """
     chosen = _chosen(url)
     try:
@@ -97,15 +98,15 @@ def claim_redis(url: str, owner: str) -> str:
     except redis.RedisError as error:
         raise _redis_error(url, error) from None
     raise StackError(
-        f"Redis at {without_password(url)}: {'this database belongs' if chosen else 'all its databases belong'} to "
-        "somebody else. `make clean PROFILE=scale` where a stack is no longer needed, or another BATON_REDIS_URL"
+        f"Redis at {without_password(url)}: expected a free database, but {'this one is' if chosen else 'all are'} in "
+        "use. Run `make clean PROFILE=scale` for a stack that is no longer needed, or set another BATON_REDIS_URL"
     )
 
 
 def release_redis(url: str, owner: str) -> list[str]:
-    """Empties every database number that is marked as the owner's; returns what was emptied.
+    """Empties every database number that is marked as the owner's; returns what it emptied.
 
-    One that the URL names is the owner's, too, if it has lost its mark: Redis may have been restarted empty.
+    A number that the URL names belongs to the owner even without a mark: Redis may have been restarted empty.
     """
     released = []
     chosen = _chosen(url)
@@ -122,10 +123,9 @@ def release_redis(url: str, owner: str) -> list[str]:
 
 
 def services_processes(url: str) -> set[str]:
-    """The services processes that have told Redis lately that they live, as `host#process id`.
+    """The services processes whose docket sent a heartbeat to Redis lately, as `host#process id`.
 
-    It is their docket that beats. The readers of the events do not show it: Redis 7.0 knows of one that waits only when
-    an event has come.
+    The consumers of the event stream do not show it: Redis 7.0 lists a consumer only once it got an event.
     """
     with redis.Redis.from_url(url, decode_responses=True) as database:
         return {str(name) for name in database.zrange("prefect:workers", 0, -1)}
@@ -147,7 +147,7 @@ def _numbers(url: str) -> list[int]:
     with _database(url, 0) as server:
         try:
             return list(range(int(server.config_get("databases")["databases"])))
-        except (redis.ResponseError, KeyError):  # Managed ones don't tell.
+        except (redis.ResponseError, KeyError):  # Managed servers refuse the command.
             return list(range(16))
 
 

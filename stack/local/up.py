@@ -1,6 +1,6 @@
-"""A stack on this machine, of either profile: which processes, with which settings, in which order.
+"""Starts a stack of either profile on this machine: which processes, with which settings, in which order.
 
-Everything it writes is under one folder: Prefect's home, logs, the landing, the warehouse, dbt's artifacts.
+Everything it writes is in one folder: Prefect's home, logs, the landing, the warehouse, dbt's artifacts.
 """
 
 import json
@@ -9,54 +9,87 @@ import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from stack import processes
-from stack.processes import StackError, answers, free_port, running, start, stop_all
-from stack.profiles import PROFILES, SETTINGS, Profile, Say, Stack, named
+from flows.settings import PROJECT
+from stack.local import env_files, processes
+from stack.local.one_machine import ONE_MACHINE
+from stack.local.processes import StackError, answers, free_port, is_free, running, start, stop_all
+from stack.local.profiles import Profile, ProfileName, Say, Stack
+from stack.sample_api import shop
 
 POOL = "baton"
-PREFORK = Path(__file__).parent / "prefork"
+LOGS = PROJECT / "stack" / "local" / "logs.py"
+ENGINE = PROJECT / "stack" / "engine"
+SETTINGS = PROJECT / "stack" / "deploy" / "settings.env"
+"""Prefect's settings on every stack."""
+NOT_INHERITED = (
+    "PYTHONDONTWRITEBYTECODE",  # Every start would compile Prefect again.
+    "PREFECT_API_",
+    "PREFECT_PROFILE",
+    "PREFECT_MESSAGING_",
+    "PREFECT_REDIS_",
+    "PREFECT_SERVER_API_",
+    "PREFECT_SERVER_DATABASE_",
+    "PREFECT_SERVER_DOCKET_",
+)
+"""Variables that begin so say where a user's other server is, and what it stands on; a stack has its own."""
+FORMER_DEPLOYMENTS = ("reap/zombies",)
+"""Deployments of earlier versions, whose flows are gone: their schedules start runs that cannot load."""
 
 
 def start_stack(
-    folder: Path, *, api: str | None, port: int, schedules: bool, say: Say, profile: str = PROFILES[0]
+    folder: Path, *, api: str | None, port: int, schedules: bool, say: Say, profile: ProfileName = "one-machine"
 ) -> Stack:
-    """Starts everything and deploys into it; StackError, and nothing is left running, if some of it does not start.
+    """Starts everything and deploys into it; StackError, with nothing left running, if a part does not start.
 
-    `api` is the URL of a live API; without one the sample API is started.
+    `api` is the URL of a live dummyjson; without one the sample API plays it, too.
     """
     if alive := running(folder):
         raise StackError(f"already running here: {', '.join(alive)}; `make down` ends it")
-    if answers(f"http://127.0.0.1:{port}/api/health"):
-        raise StackError(f"another Prefect server answers on port {port}; end it, or choose another port (PORT=4300)")
+    if not is_free(port):
+        other = "Prefect server" if answers(f"http://127.0.0.1:{port}/api/health") else "program"
+        raise StackError(f"another {other} has port {port}; end it, or choose another port (PORT=4300)")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _start(folder, named(profile), api, port, schedules, say)
+        return _start(folder, profile_named(profile), api, port, schedules, say)
     except BaseException:
         stop_all(folder)
         raise
 
 
+def profile_named(name: ProfileName) -> Profile:
+    """The profile of that name; StackError if it needs packages that are not installed."""
+    if name == "one-machine":
+        return ONE_MACHINE
+    try:
+        from stack.local.scale import SCALE  # Its packages are an extra.
+    except ImportError as error:
+        raise StackError(f"{error}: pip install -c constraints.txt -e '.[scale]'") from error
+    return SCALE
+
+
 def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules: bool, say: Say) -> Stack:
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    if api is None:
-        # With schedules off the shop stays as it is today: what is checked must not change at midnight.
-        api = start_sample_api(folder, inherited, day=None if schedules else datetime.now(UTC).date())
-        say(f"sample API      {api}")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    # Also beside a live API, because nobody else plays `shop`. With schedules off it stays on one day: what a test
+    # checks must not change at midnight.
+    sample = start_sample_api(folder, inherited, day=None if schedules else days_ago(2))
+    say(f"sample API      {sample}")
+    urls = {"dummyjson": api or sample, "shop": f"{sample}{shop.PREFIX}"}
     environment = {
         **inherited,
-        **SETTINGS,
+        **env_files.read_template(SETTINGS),
         "PREFECT_HOME": str(folder / "prefect"),
-        "BATON_API_URLS": json.dumps(json.loads(inherited.get("BATON_API_URLS", "{}")) | {"dummyjson": api}),
+        "BATON_API_URLS": json.dumps(json.loads(inherited.get("BATON_API_URLS", "{}")) | urls),
+        env_files.SAMPLE_SECRET: shop.TOKEN,
         "DBT_TARGET_PATH": str(folder / "dbt" / "target"),
         "DBT_LOG_PATH": str(folder / "dbt" / "logs"),
         # Prefect's worker leaves a folder among the temporary files.
@@ -64,14 +97,17 @@ def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules
     }
     (folder / "tmp").mkdir(exist_ok=True)
     stack = profile.start(folder, environment, port, say)
+    start_log_rotation(stack)
     start_prefork_engine(stack)
     make_work_pool(stack)
+    say("deployments     prefect.yaml is deployed …")
     run(stack, "prefect", "deploy", "--all")
+    remove_former_deployments(stack)
     if not schedules:
         pause_schedules(stack)
-    applied = run(stack, "automations", "apply")
-    say("deployments     prefect.yaml; automations: automations/*.yaml")
-    if schedules:  # Whoever stays should know what still wants something of theirs.
+    applied = run(stack, "automations.prefect_automations", "apply")
+    say("automations     automations/*.yaml")
+    if schedules:  # These need something that only the user can make.
         for line in applied.splitlines():
             if line.startswith("skipped"):
                 say(line)
@@ -81,41 +117,55 @@ def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules
     return stack
 
 
-def start_sample_api(folder: Path, environment: dict[str, str], day: date | None = None) -> str:
-    """Starts the API that stands in for dummyjson.com, fixed on a day or always on today's; returns its base URL."""
-    port = free_port()
+def days_ago(number: int) -> date:
+    """A day that is over, so that no record of it has a time in the future."""
+    return datetime.now(UTC).date() - timedelta(days=number)
+
+
+def start_sample_api(
+    folder: Path, environment: dict[str, str], day: date | None = None, port: int | None = None
+) -> str:
+    """Starts the sample API, fixed on a day or on the day of each request; returns its base URL."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "stack.sample_api", "--port", str(port), *(["--day", f"{day}"] if day else [])]
+    command = [sys.executable, "-m", "stack.sample_api.server", "--port", str(port)]
+    if day:
+        command += ["--day", f"{day}"]
     start("sample-api", command, folder, environment, ready=lambda: answers(f"{url}/products?limit=1"))
     return url
 
 
+def start_log_rotation(stack: Stack) -> None:
+    """Starts the process that keeps the logs small; it needs none of the packages."""
+    start("log-rotation", [sys.executable, "-I", "-S", str(LOGS), str(stack.folder)], stack.folder, stack.environment)
+
+
 def start_worker(stack: Stack, number: int = 1) -> None:
-    """Starts a process worker and waits until the server has heard from it; the workers share the servers evenly."""
+    """Starts a process worker and waits until the server lists it as online; the workers share the servers evenly."""
     workers = stack.profile.workers
     name = "worker" if workers == 1 else f"worker-{number}"
     server = stack.apis[(number - 1) * len(stack.apis) // workers]
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", name]
 
-    def heard() -> bool:
+    def online() -> bool:
         with client(stack) as api:
             found = api.read_workers_for_work_pool(POOL)
         return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in found)
 
-    start(name, command, stack.folder, {**stack.environment, "PREFECT_API_URL": server}, ready=heard)
+    start(name, command, stack.folder, {**stack.environment, "PREFECT_API_URL": server}, ready=online)
 
 
 def start_prefork_engine(stack: Stack) -> None:
-    """Starts the process that flow runs are forked from; see stack/prefork/README.md."""
+    """Starts the process that forks flow runs; see stack/engine/README.md."""
     if can_fork():
-        socket_of(stack).unlink(missing_ok=True)  # An engine that was killed leaves it behind.
-        command = [sys.executable, str(PREFORK / "server.py"), str(socket_of(stack)), str(PREFORK / "prepare_dbt.py")]
+        socket_of(stack).unlink(missing_ok=True)  # A killed engine leaves it.
+        command = [sys.executable, str(ENGINE / "server.py"), str(socket_of(stack)), str(ENGINE / "prepare_dbt.py")]
         start("prefork-engine", command, stack.folder, stack.environment, ready=socket_of(stack).exists)
 
 
 def can_fork() -> bool:
-    """Whether flow runs are forked here. Elsewhere than on Linux, what a library started does not survive a fork."""
-    return sys.platform == "linux"
+    """Whether flow runs are forked: on Linux only, because macOS libraries do not survive a fork."""
+    return processes.on_linux()
 
 
 def socket_of(stack: Stack) -> Path:
@@ -124,15 +174,15 @@ def socket_of(stack: Stack) -> Path:
 
 
 def engine_command(stack: Stack) -> list[str]:
-    """What the worker starts for a flow run: in place of an interpreter, a client of the prefork engine."""
-    start = ["-I", "-S", str(PREFORK / "client.py"), str(socket_of(stack))] if can_fork() else ["-m"]
+    """The command that a worker runs for each flow run: a client of the prefork engine in place of an interpreter."""
+    start = ["-I", "-S", str(ENGINE / "client.py"), str(socket_of(stack))] if can_fork() else ["-m"]
     return [sys.executable, *start, "prefect.engine"]
 
 
 def make_work_pool(stack: Stack) -> None:
-    """The work pool and its two queues, unless they are there; extracts are as many as want to run."""
+    """Makes the work pool and its two queues, unless they exist; extracts run without a limit."""
     template = ProcessWorker.get_default_base_job_template()
-    # With a command of its own a run pays one interpreter start; without one, Prefect starts a second to load the flow.
+    # With a command a run costs one interpreter start; without one, Prefect starts a second to load the flow.
     template["variables"]["properties"]["command"]["default"] = shlex.join(engine_command(stack))
     with client(stack) as api:
         try:
@@ -144,8 +194,16 @@ def make_work_pool(stack: Stack) -> None:
                 api.create_work_queue(name=queue, work_pool_name=POOL, concurrency_limit=limit)
 
 
+def remove_former_deployments(stack: Stack) -> None:
+    """Removes what an earlier version has deployed here and this one no longer has."""
+    with client(stack) as api:
+        for name in FORMER_DEPLOYMENTS:
+            with suppress(ObjectNotFound):
+                api.delete_deployment(api.read_deployment_by_name(name).id)
+
+
 def pause_schedules(stack: Stack) -> None:
-    """No run but those that are asked for; for the demo and tests."""
+    """Switches every schedule off, for the demo and tests."""
     with client(stack) as api:
         for deployment in api.read_deployments():
             for schedule in deployment.schedules:
@@ -153,10 +211,10 @@ def pause_schedules(stack: Stack) -> None:
 
 
 def client(stack: Stack) -> SyncPrefectClient:
-    """A client of this stack's server, whatever server the environment of this process names."""
+    """A client of this stack's server, whichever server the environment of this process names."""
     return SyncPrefectClient(stack.prefect_api, auth_string=stack.environment.get("PREFECT_API_AUTH_STRING"))
 
 
 def run(stack: Stack, module: str, *arguments: str) -> str:
-    """The output of a command-line module, run to its end in the stack's environment; StackError if it fails."""
+    """The output of a command-line module in the stack's environment; StackError if it fails."""
     return processes.run(stack.environment, module, *arguments)

@@ -1,7 +1,7 @@
 """The made-up shop that the sample API serves: its products, users and carts, day by day.
 
-Every value follows from the seed, the day and the record's id, so a page costs what it holds, whatever the size, and
-is the same whenever it is asked for. A shop keeps its size; from day to day some products and carts go and as many
+Every value follows from the seed, the day and the record's id: a page costs the same in a shop of any size, and is the
+same for every request. A shop keeps its size; from day to day some products and carts go and as many
 come, stock moves, a price holds for a week, and users grow older.
 """
 
@@ -180,7 +180,7 @@ def cart_item(shop: Shop, number: int, product_id: int) -> dict[str, Any]:
 
 
 def user(shop: Shop, number: int) -> dict[str, Any]:
-    """One user, with every kind of personal and secret value that a shop should guard; nobody real has any of them."""
+    """One user, with every kind of personal and secret value that a shop should guard; all of them are made up."""
     key = (shop.seed, "user", number)
     born = date.fromordinal(date(1950, 1, 1).toordinal() + int(20_000 * fraction(*key, "born")))
     first, last, maiden = (pick(names, *key, position) for position, names in enumerate((NAMES, SURNAMES, SURNAMES)))

@@ -1,6 +1,7 @@
-"""A stand-in for dummyjson.com on loopback: the same envelope, limits and quirks, over a made-up shop.
+"""Replaces dummyjson.com on loopback: the same envelope, limits and quirks, over a made-up shop.
 
 It serves /products, /carts and /users as they are on one day, which is the server's, the request's (`?day=`) or today.
+Under /shop/v1 it also plays a second system, another kind of API (shop.py).
 """
 
 import argparse
@@ -9,14 +10,17 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 
-from stack.sample_data import Entity, Shop
+from stack.sample_api import shop
+from stack.sample_api.data import Entity, Shop
+from stack.sample_api.orders import Orders
 
 DEFAULT_LIMIT = 30
 LONGEST_DELAY_MS = 5000
@@ -36,14 +40,14 @@ class SampleApi:
     seed: int = 1
     day: date | None = None
     rate_limit: tuple[int, float] | None = None
-    """So many requests within so many seconds; what comes above is answered 429."""
+    """So many requests within so many seconds; further ones are answered 429."""
     intercept: Intercept | None = None
     requests: int = 0
     _recent: list[float] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, target: str) -> Answer | str:
-        """The answer to a GET of the target (path and query)."""
+    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> Answer | str:
+        """The answer to a GET of the target (path and query); header names are in lower case."""
         url = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         with self._lock:
@@ -53,7 +57,16 @@ class SampleApi:
             return intercepted
         if limited:
             return problem(429, "Too many requests", {"Retry-After": f"{limited:.0f}"})
-        return self._route(url.path.rstrip("/"), query)
+        path = url.path.rstrip("/")
+        if path.startswith(f"{shop.PREFIX}/"):
+            return self._shop(path.removeprefix(shop.PREFIX), query, headers or {})
+        return self._route(path, query)
+
+    def _shop(self, path: str, query: dict[str, str], headers: Mapping[str, str]) -> Answer:
+        """The second system, as it is now, or at the end of the day that is asked for."""
+        day = date.fromisoformat(query["day"]) if "day" in query else self.day
+        end = datetime.combine(day + timedelta(days=1), time_of_day.min, UTC) if day else datetime.now(UTC)
+        return shop.answer(Orders(end, self.seed), path, query, headers)
 
     def _limited(self) -> float:
         """Seconds to wait if the limit is reached, else 0."""
@@ -76,12 +89,12 @@ class SampleApi:
         if min(limit, skip, delay) < 0:
             return problem(400, "limit, skip and delay are not negative")
         time.sleep(min(delay, LONGEST_DELAY_MS) / 1000)
-        shop = Shop(day, self.seed, self.products, self.carts, self.users)
+        stock = Shop(day, self.seed, self.products, self.carts, self.users)
         for entity in get_args(Entity):
             if path == f"/{entity}":
-                return page(shop, entity, limit, skip, query.get("select"))
+                return page(stock, entity, limit, skip, query.get("select"))
             if path.startswith(f"/{entity}/") and path.rpartition("/")[2].isdigit():
-                return single(shop, entity, int(path.rpartition("/")[2]))
+                return single(stock, entity, int(path.rpartition("/")[2]))
         if path == "/test":
             return reply(200, {"status": "ok", "method": "GET"})
         if path.startswith("/http/") and path.rpartition("/")[2].isdigit():
@@ -132,7 +145,7 @@ def server(api: SampleApi, port: int = 0) -> ThreadingHTTPServer:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            answer = api.answer(self.path)
+            answer = api.answer(self.path, {name.lower(): value for name, value in self.headers.items()})
             if isinstance(answer, str):
                 self.close_connection = True
                 return
@@ -144,7 +157,7 @@ def server(api: SampleApi, port: int = 0) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A line a request is of no use to anybody."""
+            """Writes nothing: a line a request would hide the others."""
 
     made = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     made.daemon_threads = True
@@ -175,8 +188,8 @@ def serving(
 
 
 def main() -> None:
-    """`python -m stack.sample_api`: prints its URL and serves until it is told to end."""
-    parser = argparse.ArgumentParser(prog="python -m stack.sample_api", description=__doc__)
+    """`python -m stack.sample_api.server`: prints its URL and serves until a signal ends it."""
+    parser = argparse.ArgumentParser(prog="python -m stack.sample_api.server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     parser.add_argument("--products", type=int, default=194)
     parser.add_argument("--carts", type=int, default=50)

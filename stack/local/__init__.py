@@ -1,0 +1,1 @@
+"""A stack on this machine: its processes, its profiles, its settings."""

@@ -1,0 +1,1 @@
+"""An API on loopback that replaces real ones."""

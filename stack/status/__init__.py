@@ -1,0 +1,1 @@
+"""What `baton status` prints, and the page that it writes."""
