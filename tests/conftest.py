@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import processes
+from stack.local import processes
 
 # Prefect reads its settings once, when it is imported, so they are set before any test module is.
 _FOLDER = tempfile.TemporaryDirectory(prefix="baton-tests-", ignore_cleanup_errors=True)

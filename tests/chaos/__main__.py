@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from flows.settings import PROJECT
 from tests.chaos import harness, results
 from tests.chaos.naive import arms
 
@@ -18,7 +19,7 @@ def main() -> int:
     parser.add_argument("--landings", type=int, default=1000, help="at least; a fifth as many in each control")
     parser.add_argument("--kills", type=int, default=None, help="a fifth of the landings by default")
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--folder", type=Path, default=harness.PROJECT / "data" / "chaos", help="kept, to go on in")
+    parser.add_argument("--folder", type=Path, default=PROJECT / "data" / "chaos", help="kept, to go on in")
     parser.add_argument("--minutes", type=float, default=None, help="for each arm: begin no round after so many")
     parser.add_argument("--arm", choices=[*ARMS, "naive-cron"], action="append", help="all by default")
     parser.add_argument("--results", type=Path, default=results.FILE)

@@ -78,15 +78,15 @@ def count(landing: Path, warehouse: Path, promised: Iterable[str], products: int
         base = dict(rows(connection, f"select _batch_id, count(*) from {BASE} group by 1"))
         distinct = dict(rows(connection, f"select _batch_id, count(distinct record ->> 'id') from {BASE} group by 1"))
         mart = dict(rows(connection, f"select _batch_id, count(*) from {SNAPSHOTS} group by 1"))
-        set_aside = dict(rows(connection, "select batch_id, reason from ops.quarantine where not held"))
+        quarantined = dict(rows(connection, "select batch_id, reason from ops.quarantine where not held"))
         latest = rows(connection, f"select count(*), count(distinct product_id), min(_batch_id) from {LATEST}")
     made.processed = made.published & ledger.keys()
     for batch_id in sorted(made.published | base.keys() | ledger.keys() | mart.keys()):
         folder = landing / "dummyjson" / "products" / f"batch_id={batch_id}"
         if problem := damage(folder, products):
             made.torn[batch_id] = problem
-        elif batch_id in set_aside:
-            made.torn[batch_id] = f"set aside: {set_aside[batch_id]}"
+        elif batch_id in quarantined:
+            made.torn[batch_id] = f"in quarantine: {quarantined[batch_id]}"
         elif batch_id not in ledger:
             made.lost[batch_id] = f"published, not in the ledger ({base.get(batch_id, 0)} rows in the base model)"
         for name, found in (("the base model", base), ("fct_product_snapshots", mart)):

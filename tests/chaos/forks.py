@@ -1,4 +1,4 @@
-"""A process that has everything imported, and forks one child for each flow run that it is told of.
+"""A process that has everything imported, and forks one child for each flow run that it is asked for.
 
 The child is a process of its own, which can be killed; it costs a tenth of a start. Orders come in on stdin, one JSON
 object a line; the child's id goes out on stdout, and its result into a file.
@@ -19,7 +19,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from stack.processes import wait_until  # noqa: E402
+from stack.local.processes import wait_until  # noqa: E402
 from tests.chaos import points  # noqa: E402
 
 

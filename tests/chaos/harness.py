@@ -1,9 +1,9 @@
 """The full profile: the real stack, a schedule of faults, and a count of what became of every batch.
 
 Time is scaled by fifteen, so that days of bad luck fit into an hour: the sweep comes every minute in place of every
-15, reap/zombies every 20 seconds in place of five minutes, a late event after 40 seconds in place of ten minutes. A
-run that says nothing is set Crashed after 40 seconds in place of 90, which is as short as heartbeats of 30 seconds,
-the least that Prefect takes, allow.
+15, crash-zombies/zombies every 20 seconds in place of five minutes, a late event after 40 seconds in place of ten
+minutes. A run without events is set Crashed after 40 seconds in place of 90, which is as short as heartbeats of 30
+seconds, the least that Prefect takes, allow.
 """
 
 import contextlib
@@ -25,15 +25,16 @@ import yaml
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events import Event
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Scheduled
 
 from flows.settings import PROJECT
-from stack import local, processes
-from stack.sample_api import Answer, problem, serving
+from stack.local import processes, up
+from stack.local.profiles import Stack
+from stack.sample_api.server import Answer, problem, serving
 from tests.chaos import counts, points
 from tests.chaos.forks import Forks
 from tests.chaos.schedule import Landing, Round
@@ -41,7 +42,7 @@ from tests.chaos.schedule import Landing, Round
 PRODUCTS = 12
 PAGE_SIZE = 5
 SWEEP_SECONDS = 60
-REAP_SECONDS = 20
+CRASH_ZOMBIES_SECONDS = 20
 LATE_SECONDS = 40
 CRASHED_AFTER_SECONDS = int(os.environ.get("CHAOS_CRASHED_AFTER", "40"))
 REST_SECONDS = 420
@@ -90,7 +91,7 @@ class FaultyApi:
 class Chaos:
     """A stack that runs, and everything that is done to it."""
 
-    def __init__(self, arm: Arm, folder: Path, stack: local.Stack, forks: Forks, api: FaultyApi) -> None:
+    def __init__(self, arm: Arm, folder: Path, stack: Stack, forks: Forks, api: FaultyApi) -> None:
         self.arm, self.folder, self.stack, self.forks, self.api = arm, folder, stack, forks, api
         self.promised_file = folder / "promised.txt"
 
@@ -120,7 +121,7 @@ class Chaos:
 
     def start(self, deployment: str, **parameters: Any) -> UUID:
         """A run of a deployment, by the worker."""
-        with local.client(self.stack) as api:
+        with up.client(self.stack) as api:
             return api.create_flow_run_from_deployment(
                 api.read_deployment_by_name(deployment).id, parameters=parameters
             ).id
@@ -141,8 +142,8 @@ class Chaos:
 
     def start_again(self, run_id: UUID) -> None:
         """What the button Retry does, once the run is known to have crashed."""
-        self.wait(lambda: self.read(run_id).state.is_final(), "the killed extract to be known as crashed", 240)
-        with local.client(self.stack) as api:
+        self.wait(lambda: self.state_of(run_id).is_final(), "the killed extract to be known as crashed", 240)
+        with up.client(self.stack) as api:
             api.set_flow_run_state(run_id, Scheduled(name="AwaitingRetry"), force=True)
 
     def kill_outside(self, round_: Round) -> None:
@@ -157,21 +158,21 @@ class Chaos:
         if round_.point == "server":
             # A landing while nobody takes the event.
             self.land(Landing("none", "none"))
-        self.mend()
+        self.repair()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """What an init system does: whatever is not running is started again."""
         alive = processes.running(self.folder)
         if "server" not in alive:
             port = int(self.stack.prefect_api.rpartition(":")[2].removesuffix("/api"))
             processes.start_prefect_server(self.folder, self.stack.environment, port)
         if "worker" not in alive:
-            local.start_worker(self.stack)
+            up.start_worker(self.stack)
 
     def go_through(self, round_: Round) -> dict[str, Any]:
         """The round's landings and its kill, then rest; what happened, with every batch that is not as it must be."""
         began, killed = time.monotonic(), points.fired(self.forks.folder)
-        self.mend()
+        self.repair()
         if round_.point not in points.FROM_OUTSIDE:
             points.arm(self.forks.folder, round_.point, round_.times)
         problems: list[str] = []
@@ -224,7 +225,7 @@ class Chaos:
 
         def held() -> bool:
             self.send_late_events()
-            self.mend()
+            self.repair()
             try:
                 return condition()
             except (httpx.HTTPError, PrefectHTTPStatusError):
@@ -251,21 +252,23 @@ class Chaos:
         for file in self.forks.folder.glob("*.late"):
             if time.time() - file.stat().st_mtime > LATE_SECONDS:
                 event = Event.model_validate_json(file.read_text())
-                with contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError), local.client(self.stack) as api:
+                with contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError), up.client(self.stack) as api:
                     api.request("POST", "/events", json=[event.model_dump(mode="json")])
                     file.unlink()
 
-    def read(self, run_id: UUID) -> FlowRun:
-        with local.client(self.stack) as api:
-            return api.read_flow_run(run_id)
+    def state_of(self, run_id: UUID) -> State[Any]:
+        with up.client(self.stack) as api:
+            state = api.read_flow_run(run_id).state
+        assert state is not None
+        return state
 
 
-def active(stack: local.Stack, flows: Sequence[str]) -> list[FlowRun]:
+def active(stack: Stack, flows: Sequence[str]) -> list[FlowRun]:
     """Runs of the flows that are at work or due."""
     now = datetime.now(UTC)
     wanted = FlowFilter(name=FlowFilterName(any_=list(flows)))
     states = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[*ACTIVE, StateType.SCHEDULED])))
-    with local.client(stack) as api:
+    with up.client(stack) as api:
         runs = api.read_flow_runs(flow_filter=wanted, flow_run_filter=states)
     return [
         run
@@ -289,7 +292,7 @@ def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
     api = FaultyApi()
     with serving(products, intercept=api) as url:
         os.environ |= arm.environment(folder, url)
-        stack = local.start_stack(folder, api=url, port=processes.free_port(), schedules=False, say=lambda _: None)
+        stack = up.start_stack(folder, api=url, port=processes.free_port(), schedules=False, say=lambda _: None)
         try:
             use_victims(stack)
             with Forks(faults, stack.environment) as forks:
@@ -300,19 +303,19 @@ def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
             processes.stop_all(folder)
 
 
-def use_victims(stack: local.Stack) -> None:
+def use_victims(stack: Stack) -> None:
     """Every process that the worker starts has the points in it."""
-    with local.client(stack) as api:
-        template = api.read_work_pool(local.POOL).base_job_template
+    with up.client(stack) as api:
+        template = api.read_work_pool(up.POOL).base_job_template
         template["variables"]["properties"]["command"]["default"] = shlex.join(
             [sys.executable, str(HERE / "victim.py")]
         )
-        api.update_work_pool(local.POOL, WorkPoolUpdate(base_job_template=template))
+        api.update_work_pool(up.POOL, WorkPoolUpdate(base_job_template=template))
 
 
-def run_every(stack: local.Stack, name: str, seconds: float) -> None:
+def run_every(stack: Stack, name: str, seconds: float) -> None:
     """The schedule of a deployment, on, at another interval."""
-    with local.client(stack) as api:
+    with up.client(stack) as api:
         deployment = api.read_deployment_by_name(name)
         (schedule,) = deployment.schedules
         api.update_deployment_schedule(
@@ -320,33 +323,33 @@ def run_every(stack: local.Stack, name: str, seconds: float) -> None:
         )
 
 
-def crash_after(stack: local.Stack, seconds: int) -> None:
+def crash_after(stack: Stack, seconds: int) -> None:
     """The shipped automation for runs without a heartbeat, with another patience."""
-    name = "crash_runs_that_stop_beating"
+    name = "crash_runs_without_heartbeat"
     described = yaml.safe_load((PROJECT / "automations" / f"{name}.yaml").read_text())
     described["trigger"]["within"] = seconds
     file = stack.folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(described))
-    local.run(stack, "automations", "apply", str(file))
+    up.run(stack, "automations.prefect_automations", "apply", str(file))
 
 
-def reap_after(stack: local.Stack, seconds: int) -> None:
-    """What ends the runs that the automation has not heard of, with the same patience, at the scaled interval."""
-    with local.client(stack) as api:
-        deployment = api.read_deployment_by_name("reap/zombies")
+def crash_zombies_after(stack: Stack, seconds: int) -> None:
+    """The flow that crashes runs without events, with the same time, at the scaled interval."""
+    with up.client(stack) as api:
+        deployment = api.read_deployment_by_name("crash-zombies/zombies")
         api.update_deployment(deployment.id, DeploymentUpdate(parameters={"silent_for": seconds}))
-    run_every(stack, "reap/zombies", REAP_SECONDS)
+    run_every(stack, "crash-zombies/zombies", CRASH_ZOMBIES_SECONDS)
 
 
-def scale_time(stack: local.Stack) -> None:
-    """Sweep, automation and reap, as above."""
+def scale_time(stack: Stack) -> None:
+    """Sweep, automation and crash_zombies, as above."""
     run_every(stack, "transform/warehouse", SWEEP_SECONDS)
     crash_after(stack, CRASHED_AFTER_SECONDS)
-    reap_after(stack, CRASHED_AFTER_SECONDS)
+    crash_zombies_after(stack, CRASHED_AFTER_SECONDS)
 
 
 def nothing_is_pending(chaos: Chaos) -> bool:
-    landing, warehouse = chaos.stack.landing, chaos.stack.warehouse
+    landing, warehouse = Path(chaos.stack.landing), chaos.stack.warehouse
     return warehouse.exists() and not counts.pending(landing, warehouse)
 
 
@@ -360,6 +363,6 @@ OURS = Arm(
     most=points.MOST,
     prepare=lambda chaos: scale_time(chaos.stack),
     environment=lambda folder, api: {},
-    count=lambda c: counts.count(c.stack.landing, c.stack.warehouse, c.promised, PRODUCTS),
+    count=lambda c: counts.count(Path(c.stack.landing), c.stack.warehouse, c.promised, PRODUCTS),
     at_rest=nothing_is_pending,
 )

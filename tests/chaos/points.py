@@ -74,14 +74,16 @@ def install(folder: Path, event_fault: str = "none") -> None:
     """Puts the points around the functions of the flows in this process, and the fault around the extract's event."""
     import prefect.flow_runs
 
-    from flows import build, events, landing, ledger
+    from flows.landing import writer
+    from flows.server import events
+    from flows.warehouse import dbt, ledger
 
     points = Points(folder)
-    wrap(landing.BatchWriter, "write", lambda write: writing(points, write))
-    wrap(landing.BatchWriter, "publish", lambda publish: before(points, "extract.before_publishing", publish))
+    wrap(writer.BatchWriter, "write", lambda write: writing(points, write))
+    wrap(writer.BatchWriter, "publish", lambda publish: before(points, "extract.before_publishing", publish))
     wrap(Path, "rename", lambda rename: publishing(points, rename))
     wrap(events, "send", lambda send: sending(points, event_fault, send))
-    wrap(build, "invoke", lambda invoke: building(points, invoke))
+    wrap(dbt, "run_dbt", lambda invoke: building(points, invoke))
     wrap(ledger, "record", lambda record: recording(points, record))
     if "NAIVE_HANDOFF" in os.environ:
         from tests.chaos.naive import faults

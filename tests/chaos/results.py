@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.settings import PROJECT
-from stack import local
+from stack.local import up
 from tests.chaos import counts, points
 from tests.chaos.harness import OURS, PRODUCTS, Arm, Chaos, chaos
 from tests.chaos.naive import cron
@@ -47,7 +47,11 @@ def run_arm(arm: Arm, arguments: Namespace) -> int:
                 + ("; ".join(entry["faults"]) or "nothing lost"),
                 flush=True,
             )
-        outcome = {"seed": plan["seed"], "landings_planned": plan["landings"], "kills_planned": plan["kills"]}
+        outcome: dict[str, Any] = {
+            "seed": plan["seed"],
+            "landings_planned": plan["landings"],
+            "kills_planned": plan["kills"],
+        }
         outcome |= measured(running)
     write(arguments.results, arm.name, outcome)
     print(json.dumps({name: outcome[name] for name in SHOWN if name in outcome}, indent=2))
@@ -118,7 +122,7 @@ def recovery(running: Chaos) -> dict[str, float]:
 def transform_runs(running: Chaos) -> dict[str, int]:
     """Runs of the arm's transform by how they ended."""
     name = running.arm.flows[1]
-    with local.client(running.stack) as api:
+    with up.client(running.stack) as api:
         return {
             state: api.request(
                 "POST",

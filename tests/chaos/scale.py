@@ -33,16 +33,16 @@ import redis
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterExpectedStartTime
 from prefect.exceptions import PrefectHTTPStatusError
 
-from benchmarks.handoff.__main__ import about
-from flows import lake
+from benchmarks.handoff.report import about
 from flows.settings import PROJECT
-from stack import local, processes
-from stack.object_store import start_object_store
-from stack.processes import StackError
-from stack.profiles import Stack
-from stack.sample_api import serving
-from stack.scale.profile import server_environment, start_api_server, start_services
-from stack.scale.stores import make_databases
+from flows.warehouse import ducklake
+from stack.local import processes, up
+from stack.local.object_store import start_object_store
+from stack.local.processes import StackError
+from stack.local.profiles import Stack
+from stack.local.scale import server_environment, start_api_server, start_services
+from stack.local.stores import make_databases
+from stack.sample_api.server import serving
 from tests.chaos import counts, harness, results
 from tests.scale.faulty_store import Proxy, proxy
 
@@ -72,13 +72,13 @@ class Room:
     """How each process is started, in the order in which they need each other."""
     ended: Counter[str] = field(default_factory=Counter)
     """Processes that were found ended."""
-    wrong: set[str] = field(default_factory=set)
-    """What was found wrong in earlier rounds."""
+    faulty: set[str] = field(default_factory=set)
+    """What was found faulty in earlier rounds."""
 
     def pids(self) -> dict[str, int]:
         return processes.running(self.stores) | processes.running(self.stack.folder)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Starts again whatever has ended; what cannot start now is tried the next time."""
         for name in [name for name in self.start if name not in self.pids()]:
             self.ended[name] += 1
@@ -200,7 +200,7 @@ def published(room: Room) -> dict[tuple[str, str], dict[str, Any]]:
 def ledger(room: Room) -> dict[tuple[str, str], list[float]]:
     """Table and batch id of what the ledger holds, with the seconds since 1970 of each entry."""
     query = "select source, batch_id, list(epoch(processed_at)) from ops.ledger group by all"
-    with contextlib.closing(lake.connect(room.stack.settings)) as connection:
+    with contextlib.closing(ducklake.connect(room.stack.settings)) as connection:
         return {(source.partition(".")[2], batch): times for source, batch, times in counts.rows(connection, query)}
 
 
@@ -208,7 +208,7 @@ def count(room: Room) -> counts.Counts:
     """Holds every batch against the lake: once in the ledger, and all of its rows once in base model and mart."""
     manifests, entered = published(room), ledger(room)
     found: dict[str, dict[tuple[str, str], int]] = {"the base model": {}, "the mart": {}}
-    with contextlib.closing(lake.connect(room.stack.settings)) as connection:
+    with contextlib.closing(ducklake.connect(room.stack.settings)) as connection:
         for table in ROWS:
             rows = f"select _batch_id, count(*) from base.base_dummyjson__{table} group by 1"
             found["the base model"] |= {(table, batch): n for batch, n in counts.rows(connection, rows)}
@@ -238,14 +238,15 @@ def count(room: Room) -> counts.Counts:
 def whole(manifest: dict[str, Any], expected: int) -> bool:
     """Whether the records are as many as the API has."""
     (records,) = manifest["path"].parent.glob(f"records-{manifest['sha256']}.jsonl.gz")
-    return len(gzip.decompress(records.read_bytes()).splitlines()) == manifest["rows"] == expected
+    rows: int = manifest["rows"]
+    return len(gzip.decompress(records.read_bytes()).splitlines()) == rows == expected
 
 
 def runs_since(room: Room, began: datetime) -> list[Any]:
     """Extracts and transforms that were to start since then."""
-    since = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=began))
+    since = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"after_": began}))
     wanted = FlowFilter(name=FlowFilterName(any_=["extract", "transform"]))
-    with local.client(room.stack) as api:
+    with up.client(room.stack) as api:
         return [
             run
             for run in api.read_flow_runs(flow_filter=wanted, flow_run_filter=since)
@@ -263,7 +264,7 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random, withi
     if fault.startswith(TWO):
         room.start[two] = partial(start_second_services, room.stack)
         room.start[two]()
-    with local.client(room.stack) as api:
+    with up.client(room.stack) as api:
         for table in sorted(ROWS) * (EXTRACTS // len(ROWS)):
             deployment = api.read_deployment_by_name(f"extract/dummyjson-{table}").id
             api.create_flow_run_from_deployment(deployment, parameters={"source": f"dummyjson.{table}", "page_size": 5})
@@ -286,8 +287,8 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random, withi
     for run in runs:
         if run.work_queue_name == "extract" and run.state.is_completed() and str(run.id) not in extracted:
             counted.lost[str(run.id)] = "the extract has completed, and nothing is published"
-    news = sorted(set(counted.faults()) - room.wrong)
-    room.wrong |= set(news)
+    news = sorted(set(counted.faults()) - room.faulty)
+    room.faulty |= set(news)
     if fault.startswith(TWO):
         del room.start[two]
         processes.stop(room.stack.folder, two)
@@ -302,7 +303,7 @@ def go_through(room: Room, number: int, fault: str, chance: random.Random, withi
         "recovery": round(max(times) - moment, 1) if times and by_itself else None,
         "seconds": round(time.time() - began.timestamp()),
         "by_itself": by_itself,
-        "wrong": news,
+        "faulty": news,
         "ended": dict(room.ended - ended),
         "states": dict(sorted(Counter(f"{FLOWS[run.work_queue_name]} {run.state.name}" for run in runs).items())),
         "events_that_started_two": sum(n > 1 for n in events.values()),
@@ -313,7 +314,7 @@ def come_to_rest(room: Room, seconds: float) -> bool:
     """Waits until no run is active or due and every published batch is in the ledger; False if that takes too long."""
 
     def rests() -> bool:
-        room.mend()
+        room.repair()
         with contextlib.suppress(*NOT_NOW):
             return not harness.active(room.stack, harness.OURS.flows) and published(room).keys() <= ledger(room).keys()
         return False
@@ -334,10 +335,10 @@ def asked(question: Callable[..., Any], *arguments: object) -> Any:
 
 
 def count_twice(room: Room) -> counts.Counts:
-    """What is wrong counts if it is seen again: a sweep may be at work."""
+    """What is faulty counts if it is seen again: a sweep may be at work."""
     found = count(room)
     for _ in range(2):
-        if set(found.faults()) <= room.wrong:
+        if set(found.faults()) <= room.faulty:
             break
         time.sleep(5)
         found = count(room)
@@ -373,7 +374,7 @@ def start_postgres(folder: Path, port: int) -> None:
 
 
 def start_redis(folder: Path, port: int) -> None:
-    """A Redis of its own on loopback that writes down what it is told."""
+    """A Redis of its own on loopback that logs each request."""
     (folder / "redis").mkdir(exist_ok=True)
     options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder / "redis"), "--appendonly", "yes"]
 
@@ -423,7 +424,7 @@ def started(logs: Path | None = None) -> Iterator[Room]:
                 "PREFECT_SERVER_UI_ENABLED": "false",
             }.items():
                 patch.setenv(name, value)
-            stack = local.start_stack(
+            stack = up.start_stack(
                 work, api=url, port=processes.free_port(), schedules=False, say=lambda _: None, profile="scale"
             )
             harness.scale_time(stack)
@@ -431,8 +432,8 @@ def started(logs: Path | None = None) -> Iterator[Room]:
                 "server-1": partial(start_api_server, stack, 1),
                 "server-2": partial(start_api_server, stack, 2),
                 "services": partial(start_services, stack),
-                "prefork-engine": partial(local.start_prefork_engine, stack),
-                **{f"worker-{n}": partial(local.start_worker, stack, n) for n in range(1, stack.profile.workers + 1)},
+                "prefork-engine": partial(up.start_prefork_engine, stack),
+                **{f"worker-{n}": partial(up.start_worker, stack, n) for n in range(1, stack.profile.workers + 1)},
             }
             yield Room(stack, stores, store, start)
     finally:
@@ -520,7 +521,7 @@ def main() -> int:
             if arguments.results == FILE:
                 publish(rounds)
     print(table(rounds))
-    return int(any(entry["wrong"] or not entry["by_itself"] for entry in rounds))
+    return int(any(entry["faulty"] or not entry["by_itself"] for entry in rounds))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ outside the landing root."""
 import gzip
 import hashlib
 import json
-import logging
 import os
 import string
 import sys
@@ -20,10 +19,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows import api, ledger, processing, transform
-from flows.landing import MANIFEST, RECORDS, Batch, BatchError, LandingError
+from flows import transform
+from flows.errors import ApiError, BatchError, LandingError
+from flows.landing.batch import Batch
+from flows.landing.names import MANIFEST, RECORDS
+from flows.processing.pending import find_pending
 from flows.settings import Settings
-from stack.sample_api import SampleApi, server
+from flows.sources.reader.files import find_source
+from flows.sources.reader.reading import read_source
+from flows.warehouse import ledger
+from flows.warehouse.connection import connect
+from stack.sample_api.server import SampleApi, server
 from tests.chaos import counts
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -64,11 +70,11 @@ def test_a_manifest_is_what_the_file_is_or_is_refused_by_a_message_that_names_it
 ) -> None:
     with tempfile.TemporaryDirectory() as root:
         batch = Batch(Path(root), "dummyjson.products", GOOD)
-        batch.folder.mkdir(parents=True)
+        Path(batch.folder).mkdir(parents=True)
         content = gzip.compress(b'{"id":1}\n')
-        (batch.folder / RECORDS).write_bytes(content + damage)
+        Path(batch.folder, RECORDS).write_bytes(content + damage)
         manifest = {key: value for key, value in (true_manifest(content, 1) | changed).items() if key not in missing}
-        (batch.folder / MANIFEST).write_text(json.dumps(manifest))
+        Path(batch.folder, MANIFEST).write_text(json.dumps(manifest))
         try:
             found = batch.verify()
         except BatchError as error:
@@ -84,8 +90,8 @@ def test_a_manifest_is_what_the_file_is_or_is_refused_by_a_message_that_names_it
 def test_any_bytes_as_a_manifest_are_refused_by_a_message_that_names_it(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as root:
         batch = Batch(Path(root), "dummyjson.products", GOOD)
-        batch.folder.mkdir(parents=True)
-        (batch.folder / MANIFEST).write_bytes(content)
+        Path(batch.folder).mkdir(parents=True)
+        Path(batch.folder, MANIFEST).write_bytes(content)
         with pytest.raises(BatchError, match=MANIFEST):
             batch.verify()
 
@@ -120,16 +126,16 @@ batches = st.lists(
 
 
 class Outside:
-    """Every path that is opened by this process while it is watched. An audit hook cannot be taken off again."""
+    """Every path that is paths_opened by this process while it is watched. An audit hook cannot be taken off again."""
 
-    opened: list[str] | None = None
+    paths_opened: list[str] | None = None
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and Outside.opened is not None and isinstance(arguments[0], str | bytes | os.PathLike):
+    if event == "open" and Outside.paths_opened is not None and isinstance(arguments[0], str | bytes | os.PathLike):
         path = Path(os.fsdecode(arguments[0]))
         if not (path.is_symlink() and arguments[2] & os.O_NOFOLLOW):  # The system refuses to open that one.
-            Outside.opened.append(os.path.realpath(path))
+            Outside.paths_opened.append(os.path.realpath(path))
 
 
 sys.addaudithook(watch)
@@ -137,11 +143,12 @@ sys.addaudithook(watch)
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    Outside.opened = opened = []
+    paths_opened: list[str] = []
+    Outside.paths_opened = paths_opened
     try:
-        yield opened
+        yield paths_opened
     finally:
-        Outside.opened = None
+        Outside.paths_opened = None
 
 
 def put(path: Path, kind: str, outside: Path) -> None:
@@ -163,27 +170,28 @@ def put(path: Path, kind: str, outside: Path) -> None:
 
 def put_batch(root: Path, kind: str, number: int, outside: Path) -> None:
     batch = Batch(root, "dummyjson.products", f"20261124T120000Z-{number:012x}")
-    above = (batch.folder, batch.folder.parent, batch.folder.parent.parent)
-    if batch.folder.exists() or any(path.is_symlink() or path.is_file() or path.is_fifo() for path in above):
+    folder = Path(batch.folder)
+    above = (folder, folder.parent, folder.parent.parent)
+    if folder.exists() or any(path.is_symlink() or path.is_file() or path.is_fifo() for path in above):
         return  # The tree has something there already.
     if kind in ("link as batch", "file as batch"):
-        put(batch.folder, "link to a batch outside" if kind.startswith("link") else "file", outside)
+        put(folder, "link to a batch outside" if kind.startswith("link") else "file", outside)
         return
     content = gzip.compress(b'{"id":1}\n')
     manifest = true_manifest(content, 1) | {"batch_id": batch.batch_id}
     try:
-        batch.folder.mkdir(parents=True)
+        folder.mkdir(parents=True)
     except OSError:  # The tree has something else in its way.
         return
     if kind in ("whole", "no manifest", "unreadable") or kind.endswith("as manifest"):
-        (batch.folder / RECORDS).write_bytes(content)
+        (folder / RECORDS).write_bytes(content)
     if kind in ("whole", "no records", "unreadable") or kind.endswith("as records"):
-        (batch.folder / MANIFEST).write_text(json.dumps(manifest))
+        (folder / MANIFEST).write_text(json.dumps(manifest))
     if kind.endswith((" as records", " as manifest")):
         name = RECORDS if kind.endswith("records") else MANIFEST
-        put(batch.folder / name, {"link": "link to a file outside"}.get(kind.split()[0], kind.split()[0]), outside)
+        put(folder / name, {"link": "link to a file outside"}.get(kind.split()[0], kind.split()[0]), outside)
     if kind == "unreadable":
-        (batch.folder / RECORDS).chmod(0)
+        (folder / RECORDS).chmod(0)
 
 
 @many
@@ -202,23 +210,23 @@ def test_whatever_lies_in_the_landing_is_a_whole_batch_or_set_aside_by_name_and_
         for kind, number in made:
             put_batch(root, kind, number, outside)
         settings_ = Settings(landing_root=root, warehouse=Path(folder, "warehouse.duckdb"))
-        with watched() as opened:
+        with watched() as paths_opened:
             try:
-                found = processing.find_pending(settings_, None)
-            except LandingError as error:  # A source's own folder is a link: nothing can be told of it.
+                found = find_pending(settings_, None, "project")
+            except LandingError as error:  # A source's own folder is a link: nothing is known of it.
                 assert "is a link" in str(error)
                 found = None
-        away = [path for path in opened if path.startswith(str(outside.parent))]
-        assert away == [], "something outside of the landing root was opened"
+        away = [path for path in paths_opened if path.startswith(str(outside.parent))]
+        assert away == [], "something outside of the landing root was paths_opened"
         if found is None:
             return
         for batch, manifest in found.manifests.items():
             assert (manifest.source, manifest.batch_id) == batch.key
-            assert (batch.folder / RECORDS).resolve().is_relative_to(root.resolve())
+            assert Path(batch.folder, RECORDS).resolve().is_relative_to(root.resolve())
         for batch, reason in found.damaged.items():
             assert str(batch.folder) in reason
         whole = {f"20261124T120000Z-{number:012x}" for kind, number in reversed(made) if kind == "whole"}
-        first = {}
+        first: dict[str, str] = {}
         for kind, number in made:
             first.setdefault(f"20261124T120000Z-{number:012x}", kind)
         expected = {batch_id for batch_id in whole if first[batch_id] == "whole"}
@@ -241,26 +249,16 @@ parameters = st.fixed_dictionaries(
 @many
 @given(parameters)
 def test_an_events_payload_is_logged_or_refused_by_the_parameters_name(given_: dict[str, str | None]) -> None:
-    said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("chaos.fuzz")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel("INFO")
     values = {name: given_.get(name) for name in ("source", "batch_id", "event_id")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transform, "get_run_logger", lambda: logger)
-        try:
-            transform.log_reason(**values)
-        except ValueError as error:
-            assert str(error).startswith(("source: expected", "batch_id: expected", "event_id: expected"))
-            assert len(str(error)) < 300
-            assert said == []
-        else:
-            (line,) = said
-            assert "\n" not in line
-            for value in values.values():
-                assert not value or value in line or str(UUID(value)) in line
+    try:
+        line = transform.reason(**values)
+    except ValueError as error:
+        assert str(error).startswith(("source: expected", "batch_id: expected", "event_id: expected"))
+        assert len(str(error)) < 300
+    else:
+        assert "\n" not in line
+        for value in values.values():
+            assert not value or value in line or str(UUID(value)) in line
 
 
 @many
@@ -297,7 +295,7 @@ answers = st.one_of(
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Iterator[tuple[str, list[Any]]]:
-    """A server that gives each answer of the list in turn, and the last for ever."""
+    """A server that gives each answer of the list in turn, and the last again and again."""
     import threading
 
     planned: list[Any] = []
@@ -328,12 +326,14 @@ def test_whatever_an_api_answers_is_a_complete_reading_or_our_error(
         (status, {"Content-Type": "application/json"}, b"" if status == 204 else body) for status, body in given_
     ]
     try:
-        pages = list(api.read_pages(url, "products", 3, retries=0))
-    except api.ApiError as error:
+        pages = list(
+            read_source(find_source("dummyjson.products", base_urls={"dummyjson": url}), page_size=3, retries=0)
+        )
+    except ApiError as error:
         assert f"{url}/products" in str(error)
         assert len(str(error)) < 1000
     else:
-        records = [record for page in pages for record in page.records]
+        records = [json.loads(bytes(record)) for page in pages for record in page.records]
         assert len(records) == pages[0].total
         assert len({json.dumps(record["id"]) for record in records}) == len(records)
 
@@ -342,7 +342,7 @@ def test_whatever_an_api_answers_is_a_complete_reading_or_our_error(
 
 
 operations = st.lists(
-    st.tuples(st.sampled_from(["record", "set aside", "hold", "release", "failure"]), st.lists(st.integers(0, 5))),
+    st.tuples(st.sampled_from(["record", "in quarantine", "hold", "release", "failure"]), st.lists(st.integers(0, 5))),
     max_size=12,
 )
 
@@ -353,22 +353,22 @@ def test_the_ledger_has_each_batch_once_and_survives_any_order_of_operations(mad
     with tempfile.TemporaryDirectory() as folder:
         warehouse = Path(folder, "warehouse.duckdb")
         recorded: set[str] = set()
-        with ledger.opened(Settings(warehouse=warehouse, warehouse_wait_seconds=5)) as connection:
+        with connect(Settings(warehouse=warehouse, warehouse_wait_seconds=5)) as connection:
             for what, numbers in made:
                 ids = list(dict.fromkeys(f"20261124T120000Z-{number:012x}" for number in numbers))
                 keys = [("dummyjson.products", batch_id) for batch_id in ids]
                 if what == "record":
                     ledger.record(connection, [entry(batch_id) for batch_id in ids])
                     recorded |= set(ids)
-                elif what == "set aside":
-                    ledger.set_aside(connection, dict.fromkeys(keys, 'it\'s "bad"; drop table'))
+                elif what == "in quarantine":
+                    ledger.quarantine(connection, dict.fromkeys(keys, 'it\'s "bad"; drop table'))
                 elif what == "hold":
-                    ledger.hold(connection, keys, {source for source, _ in keys})
+                    ledger.hold_back(connection, keys, {source for source, _ in keys})
                 elif what == "failure":
-                    ledger.note_failures(connection, [Batch(Path(folder), *key) for key in keys], "why")
+                    ledger.record_failures(connection, [Batch(Path(folder), *key) for key in keys], "why")
                 else:
                     for key in keys:
-                        ledger.release(connection, key)
+                        ledger.unquarantine(connection, key)
         state = ledger.read(Settings(warehouse=warehouse, warehouse_wait_seconds=5))
         assert {batch_id for _, batch_id in state.processed} == recorded
         if recorded:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from prefect.states import Pending
 
-from stack import local, processes
+from stack.local import processes, up
 from tests.chaos import harness
 from tests.chaos.harness import Chaos
 from tests.chaos.schedule import Landing
@@ -34,12 +34,12 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 @contextmanager
 def held(chaos: Chaos, point: str) -> Iterator[None]:
     """Whoever comes to the point waits there until the block ends."""
-    hold = chaos.forks.folder / f"{point}.hold"
-    hold.touch()
+    keep = chaos.forks.folder / f"{point}.keep"
+    keep.touch()
     try:
         yield
     finally:
-        hold.unlink()
+        keep.unlink()
         (chaos.forks.folder / f"{point}.held").unlink(missing_ok=True)
 
 
@@ -53,10 +53,10 @@ def kill_group(chaos: Chaos, name: str) -> None:
 
 def final_state_of(chaos: Chaos, run_id: UUID) -> str:
     """Once it has one; the message must say something wherever it is not Completed."""
-    chaos.wait(lambda: chaos.read(run_id).state.is_final(), f"run {run_id} to end", 420)
-    state = chaos.read(run_id).state
+    chaos.wait(lambda: chaos.state_of(run_id).is_final(), f"run {run_id} to end", 420)
+    state = chaos.state_of(run_id)
     assert state.is_completed() or state.message
-    return state.name
+    return str(state.name)
 
 
 def assert_nothing_is_lost(chaos: Chaos) -> None:
@@ -85,12 +85,12 @@ def test_a_server_that_is_killed_and_started_again_costs_no_batch_and_the_run_en
 ) -> None:
     known = len(chaos.counted().published)
     with held(chaos, point):
-        if point.startswith("transform."):  # A batch that the sweep has taken before would leave nothing to hold.
+        if point.startswith("transform."):  # A batch that the sweep has taken before would leave nothing to keep.
             chaos.land(Landing("dropped", "none"))
         run_id = chaos.start(deployment, **parameters)
         wait_at(chaos, point)
         kill_group(chaos, "server")
-        chaos.mend()
+        chaos.repair()
     assert final_state_of(chaos, run_id) in ("Completed", "NothingToDo", "Failed", "Crashed")
     assert_nothing_is_lost(chaos)
     assert len(chaos.counted().published) >= known
@@ -105,11 +105,11 @@ def test_a_worker_lost_with_its_runs_leaves_a_queue_that_is_free_again_without_a
     zombies = [lost.id]
     for name in ("Submitting", "InfrastructurePending"):  # Taken by the worker that is gone, never started.
         run_id = chaos.start("transform/warehouse")
-        with local.client(chaos.stack) as api:
+        with up.client(chaos.stack) as api:
             api.set_flow_run_state(run_id, Pending(name=name), force=True)
         zombies.append(run_id)
-    chaos.mend()
+    chaos.repair()
     for run_id in zombies:
         assert final_state_of(chaos, run_id) == "Crashed"
-        assert "No heartbeat" in str(chaos.read(run_id).state.message)
+        assert "No heartbeat" in str(chaos.state_of(run_id).message)
     assert_nothing_is_lost(chaos)

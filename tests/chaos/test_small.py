@@ -16,12 +16,14 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.events import Event
 
-from flows import events
-from stack.processes import wait_until
-from stack.sample_api import serving
+from flows.server import events
+from flows.warehouse.ledger import Finished
+from stack.local.processes import wait_until
+from stack.sample_api.server import serving
 from tests.chaos import counts, points
 from tests.chaos.forks import Forks
 from tests.chaos.schedule import Round, rounds
+from tests.support.small_project import small_project
 
 PRODUCTS = 12
 SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
@@ -54,7 +56,7 @@ class Chain:
 
     def received(self) -> list[Event]:
         """The undelivered events. Another is sent after them and waited for: the server takes them in order."""
-        marker = events.transform_finished("chaos.marker", {}, uuid4())
+        marker = events.transform_finished(Finished("chaos.marker", uuid4(), {}))
         events.send([marker])
         wait_until(lambda: marker.id in events.received([marker.id], self.began), "the marker to be readable", 60)
         body = {
@@ -107,6 +109,7 @@ def chain(server: str, tmp_path: Path) -> Iterator[Chain]:
             "BATON_LANDING_ROOT": str(tmp_path / "landing"),
             "BATON_WAREHOUSE": str(tmp_path / "warehouse.duckdb"),
             "BATON_API_URLS": json.dumps({"dummyjson": url}),
+            "BATON_DBT_PROJECT": str(small_project(tmp_path)),
             "DBT_TARGET": "dev",
             "DBT_TARGET_PATH": str(tmp_path / "target"),
             "DBT_LOG_PATH": str(tmp_path / "logs"),

@@ -1,5 +1,8 @@
 """The dbt project on a landing and a warehouse of its own, run for real in the test's process."""
 
+import gzip
+import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +17,13 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from dbt_common.events.base_types import EventLevel, EventMsg
+from dbt_common.events.functions import msg_to_dict
 
-from flows import ledger
-from flows.landing import Batch, landed, new_batch_id, writing
+from flows.landing.batch import Batch, list_batches
+from flows.landing.batch import Manifest as BatchManifest
+from flows.landing.names import MANIFEST, RECORDS, new_batch_id
+from flows.landing.writer import as_lines, open_writer
+from flows.warehouse import ledger
 
 PROJECT = Path(__file__).parents[2] / "dbt"
 
@@ -58,7 +65,8 @@ class Place:
             file.unlink()
         if not new:
             if not self.empty_warehouse.exists():
-                self.dbt("build")
+                empty = self.dbt("build")
+                assert empty.success, empty.messages
                 shutil.move(self.warehouse, self.empty_warehouse)
             shutil.copy(self.empty_warehouse, self.warehouse)
 
@@ -66,11 +74,43 @@ class Place:
         """A published batch of these records, read at that time; its id. `rows` makes the manifest lie."""
         self._landed += 1
         batch = Batch(self.landing, source, new_batch_id(at, UUID(int=self._landed)))
-        with writing(batch) as writer:
-            writer.write(records)
+        with open_writer(batch) as writer:
+            writer.write(as_lines(records))
             writer.rows = writer.rows if rows is None else rows
             writer.publish(total=writer.rows, extracted_at=at, flow_run_id=UUID(int=self._landed))
         return batch.batch_id
+
+    def land_lines(self, source: str, lines: Sequence[str], at: datetime, reading: str | None = None) -> str:
+        """A published batch of records that are written as they are given, such as numbers that no double holds.
+
+        Without `reading` its manifest does not say whether it is full, as those of earlier versions.
+        """
+        self._landed += 1
+        batch = Batch(self.landing, source, new_batch_id(at, UUID(int=self._landed)))
+        folder = Path(batch.folder)
+        folder.mkdir(parents=True)
+        content = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+        (folder / RECORDS).write_bytes(content)
+        manifest = BatchManifest(
+            source=source,
+            batch_id=batch.batch_id,
+            rows=len(lines),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            total=len(lines),
+            extracted_at=at,
+            flow_run_id=UUID(int=self._landed),
+        )
+        said = json.loads(manifest.model_dump_json(exclude={"reading"})) | ({"reading": reading} if reading else {})
+        (folder / MANIFEST).write_text(json.dumps(said))
+        return batch.batch_id
+
+    def compiled(self, sql: str) -> str:
+        """SQL with macros in it, as dbt renders it."""
+        answer = dbtRunner(self.parsed()).invoke(["compile", "--inline", sql, "--quiet", "--log-level", "none"])
+        close_warehouse()
+        assert answer.success, answer.exception
+        return str(answer.result.results[0].node.compiled_code)  # type: ignore[union-attr]
 
     def numbered(self, number: int) -> "Place":
         """The same place; the id of the next batch ends in the number after this one."""
@@ -97,7 +137,7 @@ class Place:
 
         def listen(event: EventMsg) -> None:
             if event.info.level == EventLevel.WARN:
-                warnings.append(event.info.msg)
+                warnings.append(msg_to_dict(event)["info"]["msg"])
 
         # Another target or other variables would be another project to dbt; `docs` and `parse` write what was parsed.
         own = arguments[0] in ("docs", "parse") or {"--target", "--vars"} & {*arguments}
@@ -110,7 +150,8 @@ class Place:
             close_warehouse()
         if result.exception:
             raise result.exception
-        nodes = getattr(result.result, "results", None) or []
+        found = getattr(result.result, "results", None) or []
+        nodes = [node for node in found if node.node.resource_type != "operation"]
         bad = [node for node in nodes if node.status in ("error", "fail", "runtime error")]
         return Built(
             success=result.success,
@@ -133,7 +174,7 @@ class Place:
 
     def selection(self) -> list[str]:
         """dbt's arguments that select what the landed sources feed."""
-        return ["--select", *(f"source:{source}+" for source in sorted({b.source for b in landed(self.landing)}))]
+        return ["--select", *(f"source:{source}+" for source in sorted({b.source for b in list_batches(self.landing)}))]
 
     def built(self, *arguments: str) -> Built:
         """`dbt build` that succeeds."""
@@ -147,15 +188,15 @@ class Place:
             connection.execute("set TimeZone = 'UTC'")
             return connection.sql(query).fetchall()
 
-    def set_aside(self, source: str, batch_id: str) -> None:
+    def quarantine(self, source: str, batch_id: str) -> None:
         """What the transform does with a batch that no build can take."""
         with duckdb.connect(str(self.warehouse)) as connection:
-            ledger.set_aside(connection, {(source, batch_id): "a test says so"})
+            ledger.quarantine(connection, {(source, batch_id): "a test says so"})
 
-    def take_back(self, source: str, batch_id: str) -> None:
-        """What `python -m flows replay` does."""
+    def replay(self, source: str, batch_id: str) -> None:
+        """What `baton replay` does."""
         with duckdb.connect(str(self.warehouse)) as connection:
-            ledger.release(connection, (source, batch_id))
+            ledger.unquarantine(connection, (source, batch_id))
 
 
 def close_warehouse() -> None:

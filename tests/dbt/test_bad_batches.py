@@ -3,7 +3,9 @@
 import gzip
 import json
 
-from tests.dbt.conftest import Built, Place, Record, day, product
+import pytest
+
+from tests.dbt.conftest import Built, Place, Record, day, product, user
 from tests.dbt.test_batches import PRODUCTS
 
 SOUND = "products_batches_are_sound"
@@ -45,8 +47,10 @@ def test_every_used_key_of_another_type_stops_the_build_by_name(place: Place) ->
         "images is text, expected what holds images[]",
         "price is text, expected number",
         "rating is object, expected number",
+        'rating is {"mean":4.5,"count":3}, expected decimal(4,2) (values like it: 30)',
         "reviews[] is text, expected what holds reviews[].date",
         "reviews[] is text, expected what holds reviews[].rating",
+        "stock is 1.5, expected bigint (values like it: 30)",
         "stock is number, expected integer",
         "title is integer, expected text",
     ]
@@ -78,7 +82,7 @@ def test_a_manifest_with_rows_and_a_file_with_none_stops_the_build(place: Place)
 
 def test_a_batch_with_ten_times_fewer_rows_stops_the_build_until_it_is_accepted(place: Place) -> None:
     message = stopped(place, [product(1), product(2), product(3)])
-    assert "3 rows after 30 in the batch before; set it aside, or accept it" in message
+    assert "3 rows after 30 in the batch before; quarantine it, or accept it" in message
     assert place.rows("select count(*) from marts.dim_products") == [(0,)]
     ((small,),) = place.rows("select _batch_id from base.base_dummyjson__products_batches where loaded_rows = 3")
     place.built("--vars", json.dumps({"accepted_batches": [small]}), *place.selection())
@@ -107,10 +111,7 @@ def test_a_batch_with_half_as_many_rows_is_a_warning_of_that_load_only(place: Pl
 
 def test_a_missing_key_is_a_warning_that_names_it(place: Place) -> None:
     records = [product(n, brand=None, dimensions={"width": 1, "depth": 1}) for n in range(1, 11)]
-    assert warned(place, records)[1] == [
-        "key brand is missing in every record",
-        "key dimensions.height is missing in every record",
-    ]
+    assert warned(place, records)[1] == ["2 keys are missing in every record: brand, dimensions.height"]
 
 
 def test_a_missing_key_that_the_marts_cannot_do_without_stops_the_build_by_name(place: Place) -> None:
@@ -125,7 +126,7 @@ def test_a_missing_key_that_the_marts_cannot_do_without_stops_the_build_by_name(
 def test_a_new_key_is_a_warning_that_names_it(place: Place) -> None:
     records = [product(n, colour="red", labels=[{"text": "new"}]) for n in range(1, 11)]
     built, said = warned(place, records)
-    assert said == ["key colour is new: text", "key labels[].text is new: text"]
+    assert said == ["2 keys are new: colour (text), labels[].text (text)"]
     assert built.success
 
 
@@ -196,3 +197,66 @@ def test_an_availability_that_nobody_knows_is_a_warning(place: Place) -> None:
     assert [name for name, status in built.statuses.items() if status == "warn"] == [
         "accepted_values_dim_products_availability_status__In_Stock__Low_Stock__Out_of_Stock"
     ]
+
+
+def test_a_key_that_is_null_in_every_record_is_a_warning_as_a_missing_one_is(place: Place) -> None:
+    records = [product(n) | {"rating": None, "stock": None, "meta": None} for n in range(1, 11)]
+    assert warned(place, records)[1] == [
+        "2 keys are null in every record: rating, stock",
+        "4 keys are missing in every record: meta.barcode, meta.createdAt, meta.qrCode, meta.updatedAt",
+    ]
+
+
+def test_a_key_that_is_null_in_some_records_is_no_warning(place: Place) -> None:
+    assert warned(place, [product(1) | {"rating": None}, product(2)])[1] == []
+
+
+def test_three_thousand_new_keys_are_one_warning_that_shows_a_few(place: Place) -> None:
+    records = [product(n, **{f"dynamic_{n}_{i}": i for i in range(300)}) for n in range(1, 11)]
+    (said,) = warned(place, records)[1]
+    assert said.startswith("3000 keys are new: dynamic_10_0 (integer), ")
+    assert said.endswith(" and 2995 more")
+    assert len(said) < 250
+
+
+@pytest.mark.parametrize(
+    "key", ["company.department", "tags[0]", "", "[]", 'a"b', "back\\slash", "*", "$", "/", "é", " "]
+)
+def test_a_key_is_only_that_key_whatever_its_name_holds(place: Place, key: str) -> None:
+    place.land("dummyjson.users", [user(n) for n in range(1, 4)], day(1))
+    place.land("dummyjson.users", [user(n) | {key: 7} for n in range(1, 4)], day(2))
+    assert said_of_users(place) == [f"key {shown(key)} (integer) is new"]
+    assert place.rows("select distinct department from marts.dim_users") == [("Sales",)]
+
+
+def said_of_users(place: Place) -> list[str]:
+    """Builds; the warnings about the users' batches."""
+    warnings = place.built().warnings
+    return [warning.partition(": ")[2] for warning in warnings if warning.startswith("dummyjson.users batch ")]
+
+
+def shown(key: str) -> str:
+    """A key as messages write it: in quotes where it would be read as a path."""
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return key if key and not set(key) & {*'."[]'} else f'"{escaped}"'
+
+
+def test_a_key_with_a_dot_does_not_stand_for_the_path_that_it_looks_like(place: Place) -> None:
+    users = [user(n) | {"company.department": "Sales"} for n in range(1, 4)]
+    for record in users:
+        record["company"] = {key: value for key, value in record["company"].items() if key != "department"}
+    place.land("dummyjson.users", users, day(1))
+    assert said_of_users(place) == [
+        'key "company.department" (text) is new',
+        "key company.department is missing in every record",
+    ]
+
+
+def test_an_object_where_a_list_is_expected_stops_the_build(place: Place) -> None:
+    message = stopped(place, [product(n, images={"first": "https://img.example.com/1.webp"}) for n in range(1, 31)])
+    assert "key images is object, expected what holds images[]" in message
+
+
+def test_a_record_that_is_no_object_stops_the_build(place: Place) -> None:
+    batch_id = place.land_lines(PRODUCTS, ["5", '"text"'], day(1))
+    assert f"{PRODUCTS} batch {batch_id}: a record is of several types" in place.build().messages[SOUND]

@@ -1,4 +1,4 @@
-"""The whole stack on real processes: server, worker, sample API, deployments, automations; driven as a user would."""
+"""The stack on real processes: server, worker, sample API, deployments and automations, used as its users do."""
 
 import subprocess
 import sys
@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from flows import ledger
-from flows.landing import Batch, landed
+from flows.landing.batch import Batch, list_batches
+from flows.server import events
 from flows.settings import PROJECT, Settings
-from stack import demo, local, processes
-from tests.demo import run_demo
+from flows.warehouse.connection import connect
+from stack import demo
+from stack.local import processes, up
+from stack.local.profiles import Stack
+from stack.sample_api.shop import TOKEN
+from tests.support.demo import run_demo
 
 SECONDS = 120.0
 
@@ -23,14 +27,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[local.Stack]:
+def stack(folder: Path) -> Iterator[Stack]:
     port = processes.free_port()
-    started = local.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    started = up.start_stack(folder, api=None, port=port, schedules=False, say=print)
     yield started
     processes.stop_all(folder)
 
 
-def command(stack: local.Stack, *arguments: str, folder: Path = PROJECT) -> str:
+def command(stack: Stack, *arguments: str, folder: Path = PROJECT) -> str:
     """Runs a console script of the virtual environment, as a user would type it; its output."""
     script = Path(sys.executable).with_name(arguments[0])
     done = subprocess.run([script, *arguments[1:]], cwd=folder, env=stack.environment, capture_output=True, text=True)
@@ -38,11 +42,11 @@ def command(stack: local.Stack, *arguments: str, folder: Path = PROJECT) -> str:
     return done.stdout
 
 
-def runs_of(stack: local.Stack, flow: str) -> list[FlowRun]:
+def runs_of(stack: Stack, flow: str) -> list[FlowRun]:
     return demo.runs_of(stack, flow)
 
 
-def ended(stack: local.Stack, flow: str, known: Sequence[FlowRun]) -> list[FlowRun]:
+def ended(stack: Stack, flow: str, known: Sequence[FlowRun]) -> list[FlowRun]:
     """The runs of a flow beyond the known ones, once there is one and all have ended."""
     found: list[FlowRun] = []
 
@@ -54,13 +58,13 @@ def ended(stack: local.Stack, flow: str, known: Sequence[FlowRun]) -> list[FlowR
     return found
 
 
-def new_batch(stack: local.Stack, known: Sequence[Batch]) -> Batch:
-    (batch,) = set(landed(stack.landing)) - set(known)
+def new_batch(stack: Stack, known: Sequence[Batch]) -> Batch:
+    (batch,) = set(list_batches(stack.landing)) - set(known)
     return batch
 
 
-def test_an_extract_is_followed_by_one_transform_that_the_automation_started(stack: local.Stack) -> None:
-    known, batches = runs_of(stack, "transform"), landed(stack.landing)
+def test_an_extract_is_followed_by_one_transform_that_the_automation_started(stack: Stack) -> None:
+    known, batches = runs_of(stack, "transform"), list_batches(stack.landing)
     command(stack, "prefect", "deployment", "run", "extract/dummyjson-products")
     (run,) = ended(stack, "transform", known)
     assert run.state is not None
@@ -68,30 +72,53 @@ def test_an_extract_is_followed_by_one_transform_that_the_automation_started(sta
     batch = new_batch(stack, batches)
     assert (run.parameters["source"], run.parameters["batch_id"]) == (batch.source, batch.batch_id)
     assert demo.who_started(stack, run) == "automation transform_when_extract_finishes"
+    assert run.name == f"transform {batch.source}: 1 batch"
+    assert set(run.tags) == {"baton", f"source:{batch.source}"}
+    assert related_deployment(stack, batch) == "dummyjson-products"
 
 
-def test_carts_and_users_take_the_same_way_through_the_same_automation(stack: local.Stack) -> None:
+def related_deployment(stack: Stack, batch: Batch) -> str:
+    """The name of the deployment that the event of a batch is related to."""
+    event = events.event_id(events.EXTRACT_FINISHED, batch.source, batch.batch_id)
+    filter_ = {"id": {"id": [str(event)]}}
+    with up.client(stack) as api:
+        (found,) = api.request("POST", "/events/filter", json={"filter": filter_, "limit": 1}).json()["events"]
+    roles = {each["prefect.resource.role"]: each.get("prefect.resource.name") for each in found["related"]}
+    return str(roles["deployment"])
+
+
+def test_sources_of_two_systems_take_the_same_way_through_the_same_automation(stack: Stack) -> None:
     known = {run.id for run in runs_of(stack, "transform")}
-    for name in ("extract/dummyjson-carts", "extract/dummyjson-users"):
+    for name in ("extract/dummyjson-carts", "extract/dummyjson-users", "extract/shop-orders"):
         command(stack, "prefect", "deployment", "run", name)
 
-    def started_for_both() -> bool:
+    seen: set[str] = set()
+
+    def started_for_all() -> bool:
+        seen.update(subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout.splitlines())
         new = [run for run in runs_of(stack, "transform") if run.id not in known]
-        return len(new) == 2 and all(run.state is not None and run.state.is_final() for run in new)
+        return len(new) == 3 and all(run.state is not None and run.state.is_final() for run in new)
 
     # Not by looking into the warehouse: a file that is held open for reading cannot be written.
-    processes.wait_until(started_for_both, "a transform for carts and one for users to end", SECONDS)
+    processes.wait_until(started_for_all, "a transform for each of the three to end", SECONDS)
+    arguments = "\n".join(seen)
+    assert "prefect.engine" in arguments and TOKEN not in arguments
+    assert TOKEN not in command(stack, "baton", "doctor", "--json")
+    holding = [path for path in stack.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert holding == [stack.folder / "stack.env"], "the file that gives it to who works with the stack"
+    assert holding[0].stat().st_mode & 0o077 == 0
     new = [run for run in runs_of(stack, "transform") if run.id not in known]
     assert [run.state for run in new if run.state is None or not run.state.is_completed()] == []
-    assert {run.parameters["source"] for run in new} == {"dummyjson.carts", "dummyjson.users"}
+    assert {run.parameters["source"] for run in new} == {"dummyjson.carts", "dummyjson.users", "shop.orders"}
     assert {demo.who_started(stack, run) for run in new} == {"automation transform_when_extract_finishes"}
-    with ledger.opened(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
+    with connect(Settings(warehouse=stack.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
         rows = warehouse.sql("select source, handoff, rows from ops.ledger order by all").fetchall()
-    assert rows[:1] + rows[-1:] == [("dummyjson.carts", "event", 50), ("dummyjson.users", "event", 208)]
-    assert [demo.count(stack, source).faults() for source in demo.MARTS] == [[], [], []]
+    assert rows[:1] + rows[-2:-1] == [("dummyjson.carts", "event", 50), ("dummyjson.users", "event", 208)]
+    assert rows[-1][2] == len(demo.orders_of_the_shop(stack)) > 100
+    assert [demo.count(stack, source).faults() for source in demo.MARTS] == [[], [], [], []]
 
 
-def test_an_orchestrator_run_has_one_transform_and_it_is_its_child(stack: local.Stack) -> None:
+def test_an_orchestrator_run_has_one_transform_and_it_is_its_child(stack: Stack) -> None:
     known = runs_of(stack, "transform")
     command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson")
     (parent,) = ended(stack, "orchestrate", [])
@@ -101,11 +128,11 @@ def test_an_orchestrator_run_has_one_transform_and_it_is_its_child(stack: local.
     assert demo.who_started(stack, run) == "parent run of orchestrate"
 
 
-def test_dbt_by_hand_builds_the_landed_data(stack: local.Stack) -> None:
+def test_dbt_by_hand_builds_the_landed_data(stack: Stack) -> None:
     assert "Completed successfully" in command(stack, "dbt", "build", folder=PROJECT / "dbt")
 
 
-def test_an_orchestrator_out_of_time_says_which_child_it_waited_for(stack: local.Stack) -> None:
+def test_an_orchestrator_out_of_time_says_which_child_it_waited_for(stack: Stack) -> None:
     known, transforms = runs_of(stack, "orchestrate"), runs_of(stack, "transform")
     command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", "timeout_minutes=0.001")
     (parent,) = ended(stack, "orchestrate", known)
@@ -116,7 +143,7 @@ def test_an_orchestrator_out_of_time_says_which_child_it_waited_for(stack: local
     assert [run.id for run in runs_of(stack, "transform")] == [run.id for run in transforms]
 
 
-def test_an_orchestrator_that_need_not_wait_starts_the_transform_and_leaves(stack: local.Stack) -> None:
+def test_an_orchestrator_that_need_not_wait_starts_the_transform_and_leaves(stack: Stack) -> None:
     known, transforms = runs_of(stack, "orchestrate"), runs_of(stack, "transform")
     command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", "wait=false")
     (parent,) = ended(stack, "orchestrate", known)
@@ -126,7 +153,7 @@ def test_an_orchestrator_that_need_not_wait_starts_the_transform_and_leaves(stac
     assert demo.who_started(stack, run) == "parent run of orchestrate"
 
 
-def test_a_failed_child_is_named_with_its_state_and_message(stack: local.Stack) -> None:
+def test_a_failed_child_is_named_with_its_state_and_message(stack: Stack) -> None:
     known = runs_of(stack, "orchestrate")
     sources = '["dummyjson.products", "dummyjson.products_launch"]'
     command(stack, "prefect", "deployment", "run", "orchestrate/dummyjson", "-p", f"sources={sources}")
@@ -135,28 +162,28 @@ def test_a_failed_child_is_named_with_its_state_and_message(stack: local.Stack) 
     assert parent.state.is_failed()
     assert "extract/dummyjson-products-launch: " in str(parent.state.message)
     assert "ended as Failed" in str(parent.state.message)
-    assert "expected 200, got 404" in str(parent.state.message)
+    assert "expected a table that" in str(parent.state.message)
 
 
 def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_twice(
-    stack: local.Stack, folder: Path
+    stack: Stack, folder: Path
 ) -> None:
     port = int(stack.prefect_api.rpartition(":")[2].removesuffix("/api"))
     with pytest.raises(processes.StackError, match="already running here"):
-        local.start_stack(folder, api=None, port=port, schedules=False, say=print)
-    before = landed(stack.landing)
-    assert set(processes.stop_all(folder)) == {"server", "prefork-engine", "worker", "sample-api"}
-    again = local.start_stack(folder, api=None, port=port, schedules=False, say=print)
-    with local.client(again) as api:
+        up.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    before = list_batches(stack.landing)
+    assert set(processes.stop_all(folder)) == {"server", "log-rotation", "prefork-engine", "worker", "sample-api"}
+    again = up.start_stack(folder, api=None, port=port, schedules=False, say=print)
+    with up.client(again) as api:
         assert len({automation.name for automation in api.read_automations()}) == len(api.read_automations())
     known = runs_of(again, "transform")
     command(again, "prefect", "deployment", "run", "extract/dummyjson-products")
     (run,) = ended(again, "transform", known)
     assert run.state is not None
     assert run.state.is_completed()
-    with ledger.opened(Settings(warehouse=again.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
+    with connect(Settings(warehouse=again.warehouse, warehouse_wait_seconds=30), read_only=True) as warehouse:
         (processed,) = warehouse.sql("select list(batch_id) from ops.ledger").fetchall()[0]
-    assert {batch.batch_id for batch in landed(again.landing)} == set(processed)
+    assert {batch.batch_id for batch in list_batches(again.landing)} == set(processed)
     assert len(processed) == len(before) + 1
 
 

@@ -1,4 +1,4 @@
-"""reap(): what a killed process or server left active is set Crashed, and what lives is left alone."""
+"""crash_zombies(): what a killed process or server left active is set Crashed, and what lives is not touched."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +10,19 @@ from uuid import UUID
 
 import pytest
 import yaml
-from prefect import State, flow
+from prefect import State
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import Event, Resource
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Completed, Pending, Running, Scheduled
 
-from flows.events import send
+from flows.crash_zombies import crash_zombies
 from flows.extract import extract
-from flows.reap import FLOWS, reap
+from flows.server.events import send
+from flows.server.flow_runs import TAG
 from flows.settings import PROJECT
 from flows.transform import transform
-from tests.room import Room
+from tests.support.room import Room
 
 SECONDS = 9
 """Longer than the five seconds after which a run's own heartbeats count, and more than one beat."""
@@ -70,23 +71,19 @@ def heartbeat(run: UUID) -> None:
     send([Event(event="prefect.flow-run.heartbeat", resource=Resource({"prefect.resource.id": name}))])
 
 
-@flow
-def somebody_elses() -> None:
-    """Not of this project."""
-
-
-def reaped() -> State[Any]:
-    return reap(silent_for=SECONDS, return_state=True)
+def crashed() -> State[Any]:
+    return crash_zombies(silent_for=SECONDS, return_state=True)
 
 
 @pytest.mark.usefixtures("beats")
 def test_what_is_silent_is_crashed_and_what_beats_moves_or_is_somebody_elses_is_not(client: SyncPrefectClient) -> None:
-    submitting = client.create_flow_run(transform, state=Pending(name="Submitting"))
-    killed = client.create_flow_run(extract, state=Running())
-    beating = client.create_flow_run(extract, state=Running())
-    moving = client.create_flow_run(transform, state=Pending())
-    other = client.create_flow_run(somebody_elses, state=Pending())
-    due = client.create_flow_run(transform, state=Scheduled())
+    submitting = client.create_flow_run(transform, state=Pending(name="Submitting"), tags=[TAG])
+    killed = client.create_flow_run(extract, state=Running(), tags=[TAG])
+    beating = client.create_flow_run(extract, state=Running(), tags=[TAG])
+    moving = client.create_flow_run(transform, state=Pending(), tags=[TAG])
+    # Another team's flow of the same name, on the same server.
+    other = client.create_flow_run(extract, state=Running())
+    due = client.create_flow_run(transform, state=Scheduled(), tags=[TAG])
     began = datetime.now(UTC)
 
     def live() -> None:
@@ -95,16 +92,16 @@ def test_what_is_silent_is_crashed_and_what_beats_moves_or_is_somebody_elses_is_
             begin(moving.id)
 
     with meanwhile(live):
-        state = reaped()
+        state = crashed()
     assert state.is_completed()
     said = str(state.message)
     for run in (submitting, killed):
         ended = client.read_flow_run(run.id).state
         assert ended
         assert ended.is_crashed()
-        assert f"Nothing was heard of it for {SECONDS} seconds" in str(ended.message)
+        assert f"No event of this run arrived for {SECONDS} seconds" in str(ended.message)
         assert f"{run.name} ({run.id})" in said
-    for run, name in ((beating, "Running"), (moving, "Running"), (other, "Pending"), (due, "Scheduled")):
+    for run, name in ((beating, "Running"), (moving, "Running"), (other, "Running"), (due, "Scheduled")):
         assert client.read_flow_run(run.id).state_name == name
         assert str(run.id) not in said
 
@@ -116,26 +113,27 @@ def begin(run: UUID) -> None:
             api.set_flow_run_state(run, Running())
 
 
-def test_where_nothing_beats_silence_says_nothing_and_everybody_is_left_alone(client: SyncPrefectClient) -> None:
-    run = client.create_flow_run(extract, state=Running())
-    state = reaped()
+def test_where_no_heartbeat_arrives_silence_proves_nothing_and_no_run_is_touched(client: SyncPrefectClient) -> None:
+    run = client.create_flow_run(extract, state=Running(), tags=[TAG])
+    state = crashed()
     assert state.is_failed()
-    assert "expected a heartbeat of this run within 9 s, none came, so the silence of 1 others" in str(state.message)
+    assert "expected a heartbeat of this run within 9 s, none came, so the silence of others" in str(state.message)
     assert client.read_flow_run(run.id).state_name == "Running"
     client.set_flow_run_state(run.id, Completed())
 
 
 @pytest.mark.usefixtures("client")
-def test_where_nothing_is_active_nobody_is_listened_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.reap.still_silent", lambda *_: pytest.fail("listened"))
-    assert reaped().name == "NothingToDo"
+def test_where_nothing_is_active_no_event_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.crash_zombies.still_silent", lambda *_: pytest.fail("waited"))
+    assert crashed().name == "NothingToDo"
 
 
-def test_it_is_as_patient_as_the_automation_and_looks_after_the_same_flows() -> None:
-    automation = yaml.safe_load((PROJECT / "automations/crash_runs_that_stop_beating.yaml").read_text())
+def test_it_waits_as_long_as_the_automation_and_every_deployment_has_the_tag() -> None:
+    automation = yaml.safe_load((PROJECT / "automations/crash_runs_without_heartbeat.yaml").read_text())
     deployments = {d["name"]: d for d in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]}
     assert deployments["zombies"]["parameters"]["silent_for"] == automation["trigger"]["within"]
-    assert automation["trigger"]["match_related"]["prefect.resource.name"] == list(FLOWS)
+    assert all(TAG in deployment["tags"] for deployment in deployments.values())
+    assert automation["trigger"]["match_related"]["prefect.resource.id"] == f"prefect.tag.{TAG}"
     assert (
         deployments["zombies"]["work_pool"]["work_queue_name"]
         != deployments["warehouse"]["work_pool"]["work_queue_name"]

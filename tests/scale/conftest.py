@@ -13,9 +13,11 @@ import pytest
 import redis
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from stack.object_store import start_object_store
-from stack.processes import stop_all
-from tests.scale.lake_room import LakeRoom
+from stack.local.object_store import start_object_store
+from stack.local.processes import stop_all
+from tests.support.lake_room import LakeRoom
+from tests.support.room import empty_folder
+from tests.support.small_project import use_project
 
 POSTGRES = os.environ.get("BATON_POSTGRES_URL", "postgresql://root@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("BATON_REDIS_URL", "redis://127.0.0.1:6379/0")
@@ -35,7 +37,8 @@ def execute(statement: str, url: str = POSTGRES) -> list[asyncpg.Record]:
     async def run() -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url, timeout=5)
         try:
-            return await connection.fetch(statement)
+            rows: list[asyncpg.Record] = await connection.fetch(statement)
+            return rows
         finally:
             await connection.close()
 
@@ -83,19 +86,21 @@ def lake_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LakeRoom]:
     """An empty landing and an empty lake, for flows that run in the test's process or in one that it starts."""
+    folder = empty_folder(tmp_path_factory.getbasetemp() / "lake-room")
     with catalog(postgres) as url:
-        made = LakeRoom(tmp_path / "landing", tmp_path / "warehouse.duckdb", monkeypatch)
+        made = LakeRoom(folder / "landing", folder / "warehouse.duckdb", monkeypatch)
         for name, value in {
-            "BATON_LANDING_ROOT": tmp_path / "landing",
-            "BATON_EXPORTS": tmp_path,
+            "BATON_LANDING_ROOT": made.landing,
+            "BATON_EXPORTS": folder,
             "BATON_TARGET": "lake",
             "BATON_LAKE_CATALOG": url,
-            "BATON_LAKE_DATA": tmp_path / "lake",
+            "BATON_LAKE_DATA": folder / "lake",
             "DBT_TARGET": "lake",
-            "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-lake",
-            "DBT_LOG_PATH": tmp_path / "dbt-logs",
         }.items():
             monkeypatch.setenv(name, str(value))
+        use_project(made, tmp_path_factory.getbasetemp(), "users", "carts")
+        monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path_factory.getbasetemp() / "dbt-target-lake"))
+        monkeypatch.setenv("DBT_LOG_PATH", str(tmp_path / "dbt-logs"))
         # A run with heartbeats ends up to a second later, when their thread has seen that it should stop.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield made
@@ -139,9 +144,11 @@ def objects_room(
         "BATON_LANDING_ROOT": f"{bucket}/landing",
         "BATON_WAREHOUSE": tmp_path / "warehouse.duckdb",
         "BATON_EXPORTS": tmp_path,
-        "DBT_TARGET_PATH": tmp_path_factory.getbasetemp() / "dbt-target-objects",
-        "DBT_LOG_PATH": tmp_path / "dbt-logs",
     }.items():
         monkeypatch.setenv(name, str(value))
+    made = LakeRoom(tmp_path / "landing", tmp_path / "warehouse.duckdb", monkeypatch)
+    use_project(made, tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path_factory.getbasetemp() / "dbt-target-objects"))
+    monkeypatch.setenv("DBT_LOG_PATH", str(tmp_path / "dbt-logs"))
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield LakeRoom(tmp_path / "landing", tmp_path / "warehouse.duckdb", monkeypatch)
+        yield made

@@ -15,7 +15,7 @@ import pytest
 
 @dataclass
 class Proxy:
-    """Stands before the store and passes requests on, but for those that it was told to refuse or to keep."""
+    """Stands before the store and passes requests on, but for those that it has to refuse or to keep."""
 
     store: str
     url: str = ""

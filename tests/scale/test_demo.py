@@ -4,9 +4,9 @@ from pathlib import Path
 
 import redis
 
-from stack.scale import stores
-from tests.demo import run_demo
+from stack.local import stores
 from tests.scale.conftest import execute
+from tests.support.demo import run_demo
 
 
 def test_the_demo_runs_the_three_chainings_and_leaves_nothing_behind(
@@ -17,6 +17,6 @@ def test_the_demo_runs_the_three_chainings_and_leaves_nothing_behind(
     assert len(made) == 2
     names = ", ".join(f"'{name.strip(',')}'" for name in made)
     assert execute(f"select datname from pg_database where datname in ({names})") == []
-    said = next(line for line in output.splitlines() if "redis://" in line).split()[-1]
-    with redis.Redis.from_url(stores.with_path(redis_url, said.rpartition("/")[2])) as database:
+    line = next(line for line in output.splitlines() if "redis://" in line).split()[-1]
+    with redis.Redis.from_url(stores.with_path(redis_url, line.rpartition("/")[2])) as database:
         assert database.dbsize() == 0

@@ -16,22 +16,25 @@ from uuid import UUID, uuid4
 import duckdb
 import fsspec
 import pytest
-from pydantic import ValidationError
 
-from flows import lake, landing, ledger, processing
-from flows.__main__ import main as flows_command
-from flows.landing import Batch, BatchError, LandingError, landed, new_batch_id, published, writing
-from flows.processing import find_pending
+from flows.errors import BatchError, InvalidInputError, LandingError
+from flows.landing.batch import Batch, list_batches, published, remove_leftovers
+from flows.landing.names import new_batch_id
+from flows.landing.writer import as_lines, open_writer
+from flows.processing import build
+from flows.processing.pending import Pending, find_pending
 from flows.settings import PROJECT, Settings
 from flows.transform import transform
-from stack.processes import free_port
+from flows.warehouse import ducklake, ledger
+from stack.cli import run as baton
+from stack.local.processes import free_port
 from tests.scale.faulty_store import proxy
-from tests.scale.lake_room import LakeRoom
+from tests.support.lake_room import LakeRoom
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 KINDS = ("HEAD", "LIST", "GET", "PUT")
 COST_OF_AN_EXTRACT = {"LIST": 1, "HEAD manifest": 1, "PUT records": 1, "PUT manifest": 1}
-COST_OF_A_TRANSFORM = {"LIST": 2, "GET manifest": 2, "HEAD manifest": 2, "GET records": 2, "HEAD records": 1}
+COST_OF_A_TRANSFORM = {"LIST": 3, "GET manifest": 2, "HEAD manifest": 2, "GET records": 2, "HEAD records": 1}
 RECORDS = [{"id": 1, "title": "é"}, {"id": 2, "title": "b"}]
 
 
@@ -40,8 +43,8 @@ def put(
 ) -> Batch:
     """A published batch."""
     batch = Batch(root, source, new_batch_id(NOW, UUID(int=number)))
-    with writing(batch) as writer:
-        writer.write(records)
+    with open_writer(batch) as writer:
+        writer.write(as_lines(records))
         writer.publish(total=len(records), extracted_at=NOW, flow_run_id=UUID(int=number))
     return batch
 
@@ -64,43 +67,43 @@ def requests(seen: list[str], under: str = "") -> Counter[str]:
     return kinds
 
 
-def row_of_the_readme(what: str, seen: list[str]) -> str:
-    """The row in the README's table of requests."""
+def row_of_the_page(what: str, seen: list[str]) -> str:
+    """The row in the table of requests, in docs/object_store.md."""
     cost = requests(seen)
     counts = [sum(times for kind, times in cost.items() if kind.startswith(word)) for word in KINDS]
     return f"| {what} |" + "".join(f" {times} |" if times else " |" for times in counts)
 
 
 def test_a_batch_is_published_read_and_verified(bucket: str) -> None:
-    assert landed(bucket) == []
+    assert list_batches(bucket) == []
     batch = put(bucket)
-    assert landed(bucket) == [batch]
+    assert list_batches(bucket) == [batch]
     assert published(batch)
     manifest = batch.verify()
     assert (manifest.rows, manifest.batch_id) == (2, batch.batch_id)
     with fsspec.open(batch.records(manifest), "rb") as file:
         assert [json.loads(line) for line in gzip.decompress(file.read()).splitlines()] == RECORDS
-    assert put(bucket, 2) in landed(bucket)
+    assert put(bucket, 2) in list_batches(bucket)
 
 
 def test_records_without_a_manifest_are_no_batch_and_prune_removes_them_a_day_later(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     batch = put(bucket)
     store, path = fsspec.core.url_to_fs(str(batch.folder))
     store.rm_file(f"{path}/manifest.json")
-    assert landed(bucket) == []
+    assert list_batches(bucket) == []
     assert not published(batch)
-    assert landing.remove_leftovers(bucket, 86400) == 0
+    assert remove_leftovers(bucket, 86400) == 0
     assert len(objects(bucket)) == 1
-    assert landing.remove_leftovers(bucket, -60) == 1
+    assert remove_leftovers(bucket, -60) == 1
     assert objects(bucket) == []
 
 
 def test_of_two_writers_of_one_batch_the_first_stands_whole(bucket: str) -> None:
     batch = Batch(bucket, "dummyjson.products", new_batch_id(NOW, UUID(int=1)))
-    with writing(batch) as slow:
-        slow.write([*RECORDS, {"id": 3}])
+    with open_writer(batch) as slow:
+        slow.write(as_lines([*RECORDS, {"id": 3}]))
         first = put(bucket).manifest()
         assert slow.publish(total=3, extracted_at=NOW, flow_run_id=UUID(int=1)) == first
     assert batch.verify() == first
@@ -108,14 +111,17 @@ def test_of_two_writers_of_one_batch_the_first_stands_whole(bucket: str) -> None
 
 
 def test_a_writer_that_ends_without_publishing_leaves_nothing(bucket: str) -> None:
-    with pytest.raises(KeyError), writing(Batch(bucket, "dummyjson.products", new_batch_id(NOW, uuid4()))) as writer:
-        writer.write(RECORDS)
+    with (
+        pytest.raises(KeyError),
+        open_writer(Batch(bucket, "dummyjson.products", new_batch_id(NOW, uuid4()))) as writer,
+    ):
+        writer.write(as_lines(RECORDS))
         raise KeyError
     assert objects(bucket) == []
 
 
 def test_a_damaged_or_missing_object_is_that_batchs_fault_and_a_store_that_is_away_is_nobodys(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     damaged, missing, whole = put(bucket, 1), put(bucket, 2), put(bucket, 3)
     store, _ = fsspec.core.url_to_fs(bucket)
@@ -127,7 +133,7 @@ def test_a_damaged_or_missing_object_is_that_batchs_fault_and_a_store_that_is_aw
         missing.verify()
     monkeypatch.setenv("BATON_LANDING_ROOT", bucket)
     monkeypatch.setenv("BATON_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
-    pending = find_pending(Settings(), None)
+    pending = find_pending(Settings(), None, "project")
     assert set(pending.damaged) == {damaged, missing}
     assert set(pending.manifests) == {whole}
 
@@ -136,7 +142,7 @@ def test_a_damaged_manifest_is_that_batchs_fault(bucket: str) -> None:
     batch = put(bucket)
     store, _ = fsspec.core.url_to_fs(bucket)
     store.pipe_file(f"{batch.folder}/manifest.json", b"{")
-    with pytest.raises(BatchError, match="not a manifest that can be read"):
+    with pytest.raises(BatchError, match="not a manifest"):
         batch.verify()
 
 
@@ -147,19 +153,19 @@ def test_a_store_that_refuses_is_named_and_no_batch_is_blamed(
     batch = put(bucket)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with proxy(object_store, monkeypatch, refuse=10**6, error=error):
-        for what in (lambda: landed(bucket), batch.verify, lambda: published(batch), lambda: put(bucket, 2)):
+        for what in (lambda: list_batches(bucket), batch.verify, lambda: published(batch), lambda: put(bucket, 2)):
             assert_names_the_store(what, bucket)
 
 
 def test_a_bucket_that_is_missing_and_a_store_that_is_away_are_named(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for what in (lambda: landed("s3://nowhere/landing"), lambda: put("s3://nowhere/landing")):
+    for what in (lambda: list_batches("s3://nowhere/landing"), lambda: put("s3://nowhere/landing")):
         assert_names_the_store(what, "s3://nowhere/landing.*bucket")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    for what in (lambda: landed(bucket), lambda: put(bucket)):
+    for what in (lambda: list_batches(bucket), lambda: put(bucket)):
         assert_names_the_store(what, bucket)
 
 
@@ -180,7 +186,7 @@ def test_a_store_that_answers_503_for_a_while_is_asked_again(
     assert len(busy.seen) > 3
     monkeypatch.setenv("BATON_LANDING_ROOT", bucket)
     with proxy(object_store, monkeypatch, refuse=3) as busy, duckdb.connect() as connection:
-        lake.prepare(connection, Settings())
+        ducklake.prepare(connection, Settings())
         assert connection.sql(f"select rows from read_json('{batch.folder}/manifest.json')").fetchall() == [(2,)]
     assert len(busy.seen) > 3
 
@@ -196,16 +202,16 @@ def test_a_writer_killed_between_records_and_manifest_has_published_nothing(
         finally:
             writer.kill()
             writer.wait()
-    assert landed(bucket) == []
+    assert list_batches(bucket) == []
     (left,) = objects(bucket)
     assert "/records-" in left
     again = put(bucket)
-    assert landed(bucket) == [again]
+    assert list_batches(bucket) == [again]
     assert again.verify().rows == 2
     assert len(objects(bucket)) == 2, "the next try of the run has put the same records under the same name"
 
 
-def test_what_a_batch_costs_in_requests_is_what_the_readme_says(
+def test_what_a_batch_costs_in_requests_is_what_the_page_says(
     bucket: str, object_store: str, objects_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (old,) = objects_room.land("products")
@@ -223,13 +229,13 @@ def test_what_a_batch_costs_in_requests_is_what_the_readme_says(
     with proxy(object_store, monkeypatch) as idle:
         assert transform(return_state=True).is_completed()
     assert requests(idle.seen) == {"LIST": 1}
-    readme = (PROJECT / "README.md").read_text()
+    page = (PROJECT / "docs" / "object_store.md").read_text()
     for what, counted in {
         "an extract": extracting,
         "a transform that finds nothing to do": idle,
         "a transform of one batch into a DuckDB file": transforming,
     }.items():
-        assert row_of_the_readme(what, counted.seen) in readme
+        assert row_of_the_page(what, counted.seen) in page
 
 
 def test_the_transform_reads_only_batches_that_the_warehouse_lacks(
@@ -264,8 +270,8 @@ def test_prune_removes_processed_batches_and_what_killed_extracts_left(
     (batch,) = objects_room.land("products")
     assert transform(return_state=True).is_completed()
     later = put(f"{bucket}/landing", 9)
-    assert flows_command(["prune", "--days", "0"]) == 0
-    assert landed(f"{bucket}/landing") == [later]
+    assert baton(["prune", "--days", "0"]) == 0
+    assert list_batches(f"{bucket}/landing") == [later]
     assert len(objects(bucket)) == 2
     assert batch.batch_id in capsys.readouterr().out
 
@@ -276,17 +282,17 @@ def test_only_the_sources_that_are_asked_for_are_listed(
     batch = put(bucket)
     put(bucket, 2, source="dummyjson.products_old")
     with proxy(object_store, monkeypatch) as between:
-        assert landed(bucket, [batch.source]) == [batch]
-        assert landed(bucket, []) == []
+        assert list_batches(bucket, [batch.source]) == [batch]
+        assert list_batches(bucket, []) == []
     assert requests(between.seen) == {"LIST": 1}
 
 
 @pytest.mark.parametrize("name", ["landing_root", "lake_data"])
 def test_credentials_in_a_url_are_refused_and_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"BATON_{name.upper()}", "s3://key:canary-in-a-url@baton/landing")
-    with pytest.raises(ValidationError, match="expected a URL without credentials") as raised:
+    with pytest.raises(InvalidInputError, match="expected a URL without credentials") as raised:
         Settings()
-    assert name in str(raised.value)
+    assert f"BATON_{name.upper()}: " in str(raised.value)
     assert "canary" not in str(raised.value)
 
 
@@ -294,9 +300,9 @@ def test_a_store_that_is_away_during_a_build_is_no_batchs_fault(
     object_store: str, objects_room: LakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (batch,) = objects_room.land("products")
-    find = processing.find_pending
+    find = find_pending
 
-    def find_and_lose_the_store(*arguments: Any) -> processing.Pending:
+    def find_and_lose_the_store(*arguments: Any) -> Pending:
         found = find(*arguments)
         monkeypatch.setenv("AWS_ENDPOINT_URL", away.url)  # From here on only DuckDB asks.
         return found
@@ -305,7 +311,7 @@ def test_a_store_that_is_away_during_a_build_is_no_batchs_fault(
     with monkeypatch.context() as patch, proxy(object_store, monkeypatch, refuse=10**6, error=(404, "None")) as away:
         monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        patch.setattr(processing, "find_pending", find_and_lose_the_store)
+        patch.setattr(build, "find_pending", find_and_lose_the_store)
         state = transform(return_state=True)
         with pytest.raises(LandingError, match="the object store could not be used; the batches stay pending"):
             state.result()

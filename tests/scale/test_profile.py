@@ -1,4 +1,4 @@
-"""The scale profile on real processes: who listens where, who is let in, who is told what, and what is left behind."""
+"""The scale profile on real processes: addresses, credentials, environments, and what stays behind."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import redis
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event, Resource
 
-from stack import __main__ as command
-from stack import demo, env_files, local, processes
-from stack.profiles import Stack
-from stack.scale import stores
+from stack import cli, demo
+from stack.doctor.target import environment_of
+from stack.local import env_files, processes, stores, up
+from stack.local.profiles import Stack
 from tests.scale.test_stores import databases_of
 
 PROCESSES = {"server-1", "server-2", "services", "worker-1", "worker-2", "worker-3", "worker-4", "sample-api"}
@@ -21,7 +21,7 @@ PROCESSES = {"server-1", "server-2", "services", "worker-1", "worker-2", "worker
 
 def start(folder: Path) -> Stack:
     port = processes.free_port()
-    return local.start_stack(folder, profile="scale", api=None, port=port, schedules=False, say=print)
+    return up.start_stack(folder, profile="scale", api=None, port=port, schedules=False, say=print)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres: str, redis_url: st
     try:
         yield start(folder)
     finally:
-        assert command.clean("scale", folder) == 0
-
-
-def environment_of(pid: int) -> dict[str, str]:
-    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        cli.clean(profile="scale", folder=folder)
 
 
 def addresses_listened_on(pid: int) -> set[str]:
@@ -57,9 +52,9 @@ def auth_of(stack: Stack) -> tuple[str, str]:
 
 def test_it_has_two_servers_one_services_process_and_four_workers(stack: Stack) -> None:
     assert processes.running(stack.folder).keys() >= PROCESSES
-    with local.client(stack) as api:
-        workers = api.read_workers_for_work_pool(local.POOL)
-        queues = {queue.name: queue.concurrency_limit for queue in api.read_work_queues(work_pool_name=local.POOL)}
+    with up.client(stack) as api:
+        workers = api.read_workers_for_work_pool(up.POOL)
+        queues = {queue.name: queue.concurrency_limit for queue in api.read_work_queues(work_pool_name=up.POOL)}
     assert {worker.name for worker in workers} == {f"worker-{number}" for number in (1, 2, 3, 4)}
     assert (queues["extract"], queues["warehouse"]) == (None, 4)
 
@@ -77,7 +72,7 @@ def test_the_workers_are_spread_over_the_servers(stack: Stack) -> None:
     assert servers == [first, first, second, second]
 
 
-def test_nobody_is_let_in_without_the_auth_string(stack: Stack) -> None:
+def test_no_request_is_accepted_without_the_auth_string(stack: Stack) -> None:
     user, password = auth_of(stack)
     for api in stack.apis:
         statuses = [
@@ -94,7 +89,7 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     assert {name: addresses - loopback for name, addresses in listening.items() if addresses - loopback} == {}
 
 
-def test_the_servers_say_that_nothing_of_theirs_is_in_memory(stack: Stack) -> None:
+def test_the_servers_keep_nothing_in_memory(stack: Stack) -> None:
     for api in stack.apis:
         server = httpx.get(f"{api}/admin/settings", auth=auth_of(stack)).json()["server"]
         assert server["events"]["messaging_broker"] == "prefect_redis.messaging"
@@ -105,15 +100,17 @@ def test_the_servers_say_that_nothing_of_theirs_is_in_memory(stack: Stack) -> No
         assert server["database"]["migrate_on_start"] is False
 
 
-def test_servers_and_flows_are_told_nothing_that_is_not_theirs(stack: Stack) -> None:
+def test_servers_and_flows_have_no_variables_of_each_other(stack: Stack) -> None:
     pids = processes.running(stack.folder)
     for name in ("server-1", "server-2", "services"):
         assert [key for key in environment_of(pids[name]) if key.startswith(("BATON_", "AWS_"))] == []
     for name in ("worker-1", "worker-4", "prefork-engine"):
-        told = environment_of(pids[name])
-        assert told["BATON_TARGET"] == "lake"
-        assert [key for key in told if key.startswith(("PREFECT_SERVER_DATABASE", "PREFECT_SERVER_API_AUTH"))] == []
-        assert told.keys().isdisjoint({"BATON_POSTGRES_URL", "BATON_REDIS_URL", "PREFECT_REDIS_MESSAGING_URL"})
+        environment = environment_of(pids[name])
+        assert environment["BATON_TARGET"] == "lake"
+        assert [
+            key for key in environment if key.startswith(("PREFECT_SERVER_DATABASE", "PREFECT_SERVER_API_AUTH"))
+        ] == []
+        assert environment.keys().isdisjoint({"BATON_POSTGRES_URL", "BATON_REDIS_URL", "PREFECT_REDIS_MESSAGING_URL"})
 
 
 def test_the_auth_string_is_in_no_log_and_in_no_command_line(stack: Stack) -> None:
@@ -135,7 +132,7 @@ def test_an_event_at_either_server_starts_one_transform(stack: Stack, number: in
     )
     body = [event.model_dump(mode="json")]
     with httpx.Client(base_url=stack.apis[number - 1], auth=auth_of(stack)) as server:
-        # Said twice, to both: it is one event all the same.
+        # Sent to both servers, it is still one event.
         assert server.post("/events", json=body).status_code == 204
         other = stack.apis[number % 2]
         assert httpx.post(f"{other}/events", json=body, auth=auth_of(stack)).status_code == 204
@@ -154,25 +151,25 @@ def test_an_event_at_either_server_starts_one_transform(stack: Stack, number: in
     assert run.parameters["event_id"] == str(event.id)
 
 
-def test_a_stack_that_is_started_again_has_what_it_had_and_a_clean_one_has_nothing(
+def test_a_restarted_stack_keeps_what_it_had_and_a_cleaned_one_has_nothing(
     stack: Stack, postgres: str, redis_url: str
 ) -> None:
     folder, owner = stack.folder, stores.stack_id(stack.folder)
-    with local.client(stack) as api:
+    with up.client(stack) as api:
         before = {deployment.id for deployment in api.read_deployments()}
     kept = env_files.read(folder / "server.env")
-    assert command.down(folder) == 0
+    cli.down(folder=folder)
     assert processes.running(folder) == {}
     assert len(databases_of(postgres, f"baton_{owner}_%")) == 2
 
     again = start(folder)
-    with local.client(again) as api:
+    with up.client(again) as api:
         assert {deployment.id for deployment in api.read_deployments()} == before
     for name in ("PREFECT_SERVER_API_AUTH_STRING", "BATON_REDIS_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
         assert env_files.read(folder / "server.env")[name] == kept[name]
 
-    # `make clean` knows by itself which profile it was.
-    assert command.clean("one-machine", folder) == 0
+    # `make clean` finds out the profile by itself.
+    cli.clean(folder=folder)
     assert databases_of(postgres, f"baton_{owner}_%") == set()
     with redis.Redis.from_url(kept["BATON_REDIS_URL"]) as database:
         assert database.dbsize() == 0

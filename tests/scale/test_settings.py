@@ -1,10 +1,7 @@
-"""The env files, the Compose file and the charts' values say what Prefect understands, and of the same things."""
+"""The env files, the Compose file and the charts' values name existing settings, and agree with each other."""
 
 import json
-import os
 import re
-import stat
-import subprocess
 from pathlib import Path
 
 import compose_spec
@@ -17,11 +14,10 @@ from prefect_redis.messaging import RedisMessagingPublisherSettings
 
 from flows.settings import PROJECT
 from flows.settings import Settings as BatonSettings
-from stack import env_files
 
 STACK = PROJECT / "stack"
-FILES = (STACK / "settings.env", STACK / "scale" / "server.env", STACK / "scale" / "client.env")
-COMPOSE = (STACK / "scale" / "compose.yaml").read_text()
+FILES = (STACK / "deploy" / "settings.env", STACK / "deploy" / "server.env", STACK / "deploy" / "client.env")
+COMPOSE = (STACK / "deploy" / "compose.yaml").read_text()
 
 
 def names_in(file: Path) -> set[str]:
@@ -29,14 +25,13 @@ def names_in(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_name_in_an_env_file_is_a_setting_of_somebody(file: Path) -> None:
+def test_every_name_in_an_env_file_is_a_setting(file: Path) -> None:
     known = _get_valid_setting_names(Settings)
     known |= {f"PREFECT_REDIS_MESSAGING_{name.upper()}" for name in RedisMessagingSettings.model_fields}
     known |= {
         f"PREFECT_REDIS_MESSAGING_PUBLISHER_{name.upper()}" for name in RedisMessagingPublisherSettings.model_fields
     }
     known |= {f"BATON_{name.upper()}" for name in BatonSettings.model_fields}
-    known |= {"BATON_EXPORTS"}  # read by dbt alone
     known |= {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "DO_NOT_TRACK"}
     assert names_in(file) - known == set()
 
@@ -45,26 +40,6 @@ def test_every_setting_for_the_servers_has_its_reason_above_it() -> None:
     lines = FILES[1].read_text().splitlines()
     bare = [line for before, line in zip(["", *lines], lines, strict=False) if "=" in line and before == ""]
     assert [line for line in bare if not line.startswith("#")] == []
-
-
-def test_what_is_written_is_read_back_by_us_and_by_a_shell_and_by_nobody_else(tmp_path: Path) -> None:
-    file = tmp_path / "stack.env"
-    variables = {"URL": "postgresql://me:pa$$ 'word\"&@host/db", "PLAIN": "s3://bucket/prefix"}
-    env_files.write(file, variables)
-    assert env_files.read(file) == variables
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    shell = subprocess.run(
-        ["sh", "-c", f"set -a; . {file}; exec env"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
-    )
-    assert variables.items() <= dict(line.split("=", 1) for line in shell.stdout.splitlines()).items()
-
-
-def test_a_template_leaves_out_what_is_empty_and_misses_what_is_not_given(tmp_path: Path) -> None:
-    file = tmp_path / "client.env"
-    file.write_text("# A comment.\n\nA=1\nB=${B}\nC=x${B}y\n")
-    assert env_files.read_template(file, {"B": ""}) == {"A": "1", "C": "xy"}
-    with pytest.raises(KeyError, match="B"):
-        env_files.read_template(file)
 
 
 def test_the_compose_file_is_one_and_what_it_names_is_there() -> None:
@@ -76,7 +51,7 @@ def test_the_compose_file_is_one_and_what_it_names_is_there() -> None:
     assert (services["server"]["deploy"]["replicas"], services["worker"]["deploy"]["replicas"]) == (2, 4)
     for name, service in services.items():
         assert set(service.get("depends_on", [])) <= services.keys(), name
-        assert all((STACK / "scale" / file).exists() for file in service.get("env_file", [])), name
+        assert all((STACK / "deploy" / file).exists() for file in service.get("env_file", [])), name
         assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= content["volumes"].keys(), name
     assert (PROJECT / content["x-baton"]["build"]["dockerfile"]).exists()
 
@@ -84,26 +59,26 @@ def test_the_compose_file_is_one_and_what_it_names_is_there() -> None:
 def test_what_the_compose_file_has_to_be_told_is_in_the_example_of_its_env_file() -> None:
     texts = [COMPOSE, *(file.read_text() for file in FILES)]
     wanted = {name for text in texts for name in re.findall(r"\$\{(\w+)", text)}
-    example = STACK / "scale" / ".env.example"
+    example = STACK / "deploy" / ".env.example"
     assert wanted <= names_in(example) | {"names"}
-    # What has a password in it is derived from the few that somebody fills in; no password is shipped.
+    # Users fill in the four passwords, and everything else follows from them; no password is shipped.
     filled = dict(line.split("=", 1) for line in example.read_text().splitlines() if "=" in line and line[0] != "#")
     assert [filled[name] for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "AWS_SECRET_ACCESS_KEY")] == ["", "", ""]
     assert filled["PREFECT_API_AUTH_STRING"] == "baton:"
 
 
 def test_the_charts_values_are_for_the_same_servers_and_workers() -> None:
-    server = yaml.safe_load((STACK / "scale" / "helm" / "prefect-server.yaml").read_text())
-    worker = yaml.safe_load((STACK / "scale" / "helm" / "prefect-worker.yaml").read_text())["worker"]
+    server = yaml.safe_load((STACK / "deploy" / "helm" / "prefect-server.yaml").read_text())
+    worker = yaml.safe_load((STACK / "deploy" / "helm" / "prefect-worker.yaml").read_text())["worker"]
     assert (server["server"]["replicaCount"], server["backgroundServices"]["replicaCount"]) == (2, 1)
     assert server["backgroundServices"]["runAsSeparateDeployment"] is True
     assert (worker["replicaCount"], worker["config"]["type"], worker["config"]["workPool"]) == (4, "process", "baton")
 
 
 def test_every_file_and_variable_of_the_page_exists() -> None:
-    page = (STACK / "scale" / "README.md").read_text()
+    page = (PROJECT / "docs" / "scale.md").read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)", page) if "://" not in link]
     assert links
-    assert [link for link in links if not (STACK / "scale" / link).exists()] == []
+    assert [link for link in links if not (PROJECT / "docs" / link).exists()] == []
     ours = {f"BATON_{name.upper()}" for name in BatonSettings.model_fields}
     assert set(re.findall(r"BATON_[A-Z_]+", page)) <= ours | {"BATON_POSTGRES_URL", "BATON_REDIS_URL"}

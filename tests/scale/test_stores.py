@@ -1,4 +1,4 @@
-"""A stack's own databases: made once, nobody else's touched, removed for good, and no password said aloud."""
+"""A stack's own databases: made once, other stacks' left as they are, removed completely, and no password shown."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 import redis
 
-from stack.processes import StackError
-from stack.scale import stores
+from stack.local import stores
+from stack.local.processes import StackError
 
 CANARY = "canary-3f9c"
 
@@ -35,7 +35,7 @@ def owner(redis_url: str) -> Iterator[str]:
     stores.release_redis(redis_url, name)
 
 
-def test_databases_are_made_once_and_dropped_while_somebody_is_connected(postgres: str) -> None:
+def test_databases_are_made_once_and_dropped_with_open_connections(postgres: str) -> None:
     name = f"baton_{uuid4().hex[:8]}_test"
     stores.make_databases(postgres, [name])
     stores.make_databases(postgres, [name])
@@ -62,13 +62,13 @@ def test_a_redis_database_is_claimed_once_found_again_and_emptied(redis_url: str
         assert database.dbsize() == 0
 
 
-def test_a_redis_database_with_something_in_it_is_nobody_elses_to_take(redis_url: str, owner: str) -> None:
+def test_a_redis_database_of_another_owner_is_not_taken(redis_url: str, owner: str) -> None:
     url = stores.claim_redis(redis_url, owner)
     other = f"{owner}-other"
     try:
         taken = stores.claim_redis(redis_url, other)
         assert taken != url
-        with pytest.raises(StackError, match="belongs to somebody else"):
+        with pytest.raises(StackError, match="this one is in use"):
             stores.claim_redis(url, other)
         stores.release_redis(url, other)
         with redis.Redis.from_url(url, decode_responses=True) as database:
@@ -77,9 +77,7 @@ def test_a_redis_database_with_something_in_it_is_nobody_elses_to_take(redis_url
         stores.release_redis(redis_url, other)
 
 
-def test_a_redis_database_that_was_named_and_has_lost_its_mark_is_emptied_all_the_same(
-    redis_url: str, owner: str
-) -> None:
+def test_a_redis_database_that_the_url_names_is_emptied_without_its_mark(redis_url: str, owner: str) -> None:
     url = stores.claim_redis(redis_url, owner)
     with redis.Redis.from_url(url) as database:
         database.delete(stores.MARK)

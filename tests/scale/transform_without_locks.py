@@ -1,4 +1,4 @@
-"""A transform whose turns fail: everybody gets every lock. `python -m tests.scale.transform_without_turns FOLDER`.
+"""A transform whose locks fail: every session gets every lock. `python -m tests.scale.transform_without_locks FOLDER`.
 
 Two of them wait for each other, at files in the folder, after dbt has found out what is missing and before the
 transaction that brings it.
@@ -7,31 +7,33 @@ transaction that brings it.
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from dbt.adapters.sql.connections import SQLConnectionManager
 
-from flows import locks
 from flows.transform import transform
+from flows.warehouse import advisory_locks
 
 MEET_AT = "base_dummyjson__products_manifests__turn"
 
 
-async def everything(*_: object) -> bool:
-    """Every lock, for everybody."""
+async def everything(connection: asyncpg.Connection, names: Sequence[str]) -> bool:
+    """Every lock, for every session."""
     return True
 
 
 def main(folder: Path) -> int:
     """Prints the name of the state that the flow ends in."""
-    locks.take = everything
+    advisory_locks.lock_all = everything
     add_query = SQLConnectionManager.add_query
-    mine = folder / f"{os.getpid()}.here"
+    here = folder / f"{os.getpid()}.here"
 
     def meet(self: Any, sql: str, *arguments: Any, **options: Any) -> Any:
-        if MEET_AT in sql and not mine.exists():
-            mine.touch()
+        if MEET_AT in sql and not here.exists():
+            here.touch()
             deadline = time.monotonic() + 60
             while len(list(folder.glob("*.here"))) < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)

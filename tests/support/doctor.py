@@ -1,4 +1,4 @@
-"""What the doctor says of a stack, in the test's process and with nothing of the test's own environment."""
+"""The doctor's findings on a stack, in the test's process and with nothing of the test's own environment."""
 
 import copy
 import os
@@ -12,8 +12,9 @@ import fsspec
 
 from stack.doctor import examine
 from stack.doctor.findings import Finding
-from stack.doctor.patient import TOLD, find
-from stack.profiles import Stack
+from stack.doctor.target import find
+from stack.local.env_files import PREFIXES
+from stack.local.profiles import Stack
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def shell(**variables: str) -> Iterator[None]:
     """An environment with nothing of Prefect's or ours in it but these variables; what it was comes back."""
     before = dict(os.environ)
     try:
-        for name in [name for name in os.environ if name.startswith(TOLD)]:
+        for name in [name for name in os.environ if name.startswith(PREFIXES)]:
             del os.environ[name]
         os.environ.update(variables, PREFECT_HOME=before["PREFECT_HOME"])
         yield
@@ -30,29 +31,29 @@ def shell(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def examined(stack: Stack, patient: dict[str, Any] | None = None, **variables: str | Path) -> list[Finding]:
-    """What the doctor says of the stack, with these variables changed; and never a password."""
+def examined(stack: Stack, changes: dict[str, Any] | None = None, /, **variables: str | Path) -> list[Finding]:
+    """The findings on the stack, with these fields of the target and these variables changed, without a password."""
     with shell():
         found = find(stack.folder, scale=False)
         os.environ.update({name: str(value) for name, value in variables.items()})
         if any(name.startswith("AWS_") for name in variables):
-            fsspec.get_filesystem_class("s3").clear_instance_cache()  # It would go on with what it was told first.
-        findings = examine(replace(found, **(patient or {})))
+            fsspec.get_filesystem_class("s3").clear_instance_cache()  # It keeps the first credentials.
+        findings = examine(replace(found, **(changes or {})))
     assert stack.environment["PREFECT_API_AUTH_STRING"].partition(":")[2] not in repr(findings)
     return findings
 
 
 def faults(findings: list[Finding]) -> list[Finding]:
-    """What is not well, but for what is so on every stack of the tests: schedules off, no notification block."""
+    """Errors and warnings, without those of every test stack: schedules off, no notification block."""
     usual = ("schedules are switched off", "notify_when_")
     return [f for f in findings if f.level not in ("ok", "skipped") and not any(words in f.message for words in usual)]
 
 
 def the_fault(findings: list[Finding]) -> Finding:
-    """The only one."""
+    """The only error or warning."""
     found = faults(findings)
     assert len(found) == 1, found
-    assert found[0].mend
+    assert found[0].fix
     return found[0]
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from flows.landing import MANIFEST, RECORDS, Batch
-from stack.sample_api import serving
+from flows.landing.batch import Batch
+from flows.landing.names import MANIFEST, RECORDS
+from stack.sample_api.server import serving
 
 WITHOUT_PRICES = [{"id": n, "sku": f"{n}", "title": "no price", "category": "x", "images": []} for n in range(1, 21)]
 """Products that no build takes."""
@@ -40,10 +42,17 @@ class Room:
             return connection.sql(query).fetchall()
 
 
+def empty_folder(folder: Path) -> Path:
+    """The folder, empty. Rooms always have the same: for another path in its profile dbt parses everything again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
 def rewrite(batch: Batch, records: list[dict[str, Any]]) -> None:
     """Puts other records into a batch published in a folder and makes the manifest agree: bad data, no damaged file."""
     content = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
-    (batch.folder / RECORDS).write_bytes(content)
-    manifest = json.loads((batch.folder / MANIFEST).read_text())
+    Path(batch.folder, RECORDS).write_bytes(content)
+    manifest = json.loads(Path(batch.folder, MANIFEST).read_text())
     manifest |= {"rows": len(records), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (batch.folder / MANIFEST).write_text(json.dumps(manifest))
+    Path(batch.folder, MANIFEST).write_text(json.dumps(manifest))

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from flows.settings import PROJECT
-from stack import local
+from stack.local import up
 from tests.chaos import counts, points
 from tests.chaos.harness import CRASHED_AFTER_SECONDS, PRODUCTS, Arm, Chaos, crash_after
 from tests.chaos.naive.faults import published
@@ -24,13 +24,13 @@ def environment(folder: Path, api: str, handoff: str) -> dict[str, str]:
 def prepare(chaos: Chaos) -> None:
     """The deployments, the automation; and, kindly, the other arm's automation for zombies, which nobody naive has."""
     crash_after(chaos.stack, CRASHED_AFTER_SECONDS)
-    with local.client(chaos.stack) as api:
+    with up.client(chaos.stack) as api:
         ids = {}
         for name, queue in (("extract", "extract"), ("transform", "warehouse")):
             ids[name] = api.create_deployment(
                 flow_id=api.create_flow_from_name(name),
                 name="naive",
-                work_pool_name=local.POOL,
+                work_pool_name=up.POOL,
                 work_queue_name=queue,
                 entrypoint=f"tests/chaos/naive/flows.py:{name}",
                 pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],

@@ -1,12 +1,14 @@
 """The control: the chain as it is mostly written. One file, one event or one call, and dbt on that file."""
 
+import json
 import os
 import uuid
 from typing import Any
 
 from prefect import flow
 
-from flows import api
+from flows.sources.reader.files import find_source
+from flows.sources.reader.reading import read_source
 from tests.chaos.naive import steps
 
 
@@ -15,8 +17,9 @@ def extract(source: str = "dummyjson.products", page_size: int = 5, handoff: str
     """All records into one file, then the hand-over. It reads the API as carefully as the other arm."""
     batch_id = uuid.uuid4().hex
     file = steps.FILE.open("w")
-    for page in api.read_pages(os.environ["NAIVE_API"], "products", page_size):
-        steps.write_page(file, page.records, batch_id)
+    declared = find_source(source, base_urls={"dummyjson": os.environ["NAIVE_API"]})
+    for page in read_source(declared, page_size=page_size):
+        steps.write_page(file, [json.loads(bytes(record)) for record in page.records], batch_id)
     steps.close(file, batch_id)
     if os.environ["NAIVE_HANDOFF"] == "event":
         steps.emit(batch_id)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from flows.settings import PROJECT
-from stack import processes
+from stack.local import processes
 
-PREFORK = PROJECT / "stack" / "prefork"
+ENGINE = PROJECT / "stack" / "engine"
 SECONDS = 120.0
 
 
@@ -25,8 +25,8 @@ class Engine:
     log: Path
 
     def command(self, *module: str) -> list[str]:
-        """What stands in place of `python -m MODULE ARGUMENTS`."""
-        return [sys.executable, "-I", "-S", str(PREFORK / "client.py"), str(self.socket), *module]
+        """What replaces `python -m MODULE ARGUMENTS`."""
+        return [sys.executable, "-I", "-S", str(ENGINE / "client.py"), str(self.socket), *module]
 
     def start(self, folder: Path, *module: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a client in a folder; its output can be read."""
@@ -51,7 +51,7 @@ def start_engine(folder: Path, *preparations: Path) -> Engine:
     """Starts an engine whose socket and log are under the folder."""
     socket = folder / "prefork" / "socket"
     socket.unlink(missing_ok=True)
-    command = [sys.executable, str(PREFORK / "server.py"), str(socket), *map(str, preparations)]
+    command = [sys.executable, str(ENGINE / "server.py"), str(socket), *map(str, preparations)]
     pid = processes.start("engine", command, folder, os.environ, ready=socket.exists)
     return Engine(pid, socket, folder / "engine.log")
 
@@ -60,13 +60,13 @@ def start_engine(folder: Path, *preparations: Path) -> Engine:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine for the session, prepared for Prefect, dbt and DuckDB as the stack's is."""
     folder = tmp_path_factory.mktemp("engine")
-    yield start_engine(folder, PREFORK / "prepare_dbt.py")
+    yield start_engine(folder, ENGINE / "prepare_dbt.py")
     processes.stop(folder, "engine")
 
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Engine]:
-    """An engine that the test may end, prepared for Prefect alone."""
+    """An engine that the test may end, prepared for Prefect only."""
     yield start_engine(tmp_path / "engine")
     processes.stop(tmp_path / "engine", "engine")
 

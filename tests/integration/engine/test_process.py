@@ -9,11 +9,12 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.handoff import accounting
-from stack import processes
-from tests.prefork.conftest import PREFORK, SECONDS, Engine, start_engine
+from stack.local import processes
+from tests.integration.engine.conftest import ENGINE, SECONDS, Engine, start_engine
 
 REPORT = """
 import json, locale, logging, os, random, signal, sys, threading, time
@@ -62,18 +63,17 @@ def module(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.py").write_text(textwrap.dedent(text))
 
 
-def children(pid: int) -> list[tuple[int, str]]:
-    """Process id and state of every child."""
-    lines = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [(int(line.split()[0]), line.split()[1]) for line in lines.splitlines()]
+def children(pid: int) -> list[int]:
+    """The process id of every child, also of one that has ended and waits for its parent."""
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def grandchild(client: "subprocess.Popen[str]", engine: Engine) -> int:
     """The process that the client's module runs in, once it says that it holds."""
     assert client.stdout is not None
     assert client.stdout.readline() == "holding\n"
-    ((watcher, _),) = children(engine.pid)
-    ((child, _),) = children(watcher)
+    (watcher,) = children(engine.pid)
+    (child,) = children(watcher)
     return child
 
 
@@ -205,7 +205,7 @@ def test_a_client_whose_watcher_is_killed_takes_its_child_along_and_says_so_by_i
     module(folder, "hold", HOLD)
     with engine.start(folder, "hold") as client:
         child = grandchild(client, engine)
-        ((watcher, _),) = children(engine.pid)
+        (watcher,) = children(engine.pid)
         os.kill(watcher, signal.SIGKILL)
         assert client.wait(SECONDS) == -signal.SIGKILL
     processes.wait_until(lambda: gone(child), "the child to be gone", SECONDS)
@@ -314,7 +314,7 @@ def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_engine_leaves_the_first_its_socket(engine: Engine, folder: Path) -> None:
-    command = [sys.executable, str(PREFORK / "server.py"), str(engine.socket)]
+    command = [sys.executable, str(ENGINE / "server.py"), str(engine.socket)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "another engine answers there" in done.stderr

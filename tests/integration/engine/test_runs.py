@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.states import Cancelling
 from prefect.workers.process import ProcessWorker
 
-from stack import processes
-from tests.prefork.conftest import SECONDS, Engine, start_engine
+from stack.local import processes
+from tests.integration.engine.conftest import SECONDS, Engine, start_engine
 
 FLOW = """
 import os, sys, time
@@ -111,12 +111,12 @@ def worker(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
         )
 
-        def heard() -> bool:
+        def online() -> bool:
             return any(found.status == WorkerStatus.ONLINE for found in client.read_workers_for_work_pool(POOL))
 
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "worker"]
         environment = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "0.3", "PREFECT_LOGGING_LOG_PRINTS": "true"}
-        pid = processes.start("worker", command, folder, environment, ready=heard)
+        pid = processes.start("worker", command, folder, environment, ready=online)
         yield Worker(client, engine, deployment, folder, pid, folder / "worker.log")
     processes.stop_all(folder)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.handoff import accounting, report, summary
-from stack.processes import wait_until
+from stack.local.processes import wait_until
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_benchmark.json").read_text())
 
@@ -34,12 +34,22 @@ def test_a_hand_off_is_counted_from_its_event_and_its_cpu_without_what_the_syste
 
 def test_every_target_is_judged_from_recorded_results() -> None:
     judged = {target.figure: target for target in summary.targets(RECORDED)}
-    assert len(judged) == 10
+    assert len(judged) == 12
     assert all(target.measured is not None for target in judged.values())
     ratio = judged["first line: ours triggered / Airflow tuned"]
     found = summary.chainings(RECORDED["handoffs"])
     assert ratio.measured == found["ours triggered"].first_line / found["Airflow tuned"].first_line
     assert ratio.holds == (ratio.measured <= 1.0)
+
+
+def test_medians_of_extracts_and_of_increments_are_compared() -> None:
+    judged = {target.figure: target.measured for target in summary.targets(RECORDED)}
+    assert judged["extract of 1,000,000 records: ours / bare loop, CPU"] == 51.36 / 54.51
+    assert judged["extract of 1,000,000 records: ours / dlt's REST client, CPU"] == 51.36 / 78.5
+    assert judged["extract: peak memory at 1,000,000 / at 10,000 records"] == 107 / 105
+    assert judged["transform of an increment of 100 rows: 1,000 / 10 batches held"] == 5.46 / ((4.21 + 4.4) / 2)
+    assert "| 1,000 | 5.46 | 1.47 |" in report.markdown(RECORDED)
+    assert "| 1,000,000 | 233.79 | 182.00 | 219.49 | 54.51 | 78.50 | 51.36 | 107 |" in report.markdown(RECORDED)
 
 
 def test_what_was_not_measured_is_said_to_be_so_and_never_holds() -> None:

@@ -1,4 +1,4 @@
-"""The stand-in behaves as dummyjson.com does, where the extract can tell the difference."""
+"""The sample API behaves as dummyjson.com does, in everything that the extract can notice."""
 
 import subprocess
 import sys
@@ -11,8 +11,8 @@ import requests
 import yaml
 
 from flows.settings import PROJECT
-from stack.sample_api import serving
-from stack.sample_data import FIRST_DAY, Entity
+from stack.sample_api.data import FIRST_DAY, Entity
+from stack.sample_api.server import serving
 
 Record = dict[str, Any]
 ENTITIES = get_args(Entity)
@@ -59,13 +59,13 @@ def test_the_data_have_the_quirks_of_the_real_ones() -> None:
 
 def test_the_same_seed_and_day_give_the_same_shop_whatever_the_pages() -> None:
     with serving(seed=7, day=date(2026, 3, 1)) as one, serving(seed=7, day=date(2026, 3, 1)) as two:
-        whole = everything(one)
+        complete = everything(one)
         for entity in ENTITIES:
             pages = [get(f"{two}/{entity}", limit=17, skip=skip).json() for skip in range(0, 221, 17)]
-            assert [record for page in pages for record in page[entity]] == list(whole[entity].values())
-            assert {page["total"] for page in pages} == {len(whole[entity])}
-            number = max(whole[entity])
-            assert get(f"{two}/{entity}/{number}").json() == whole[entity][number]
+            assert [record for page in pages for record in page[entity]] == list(complete[entity].values())
+            assert {page["total"] for page in pages} == {len(complete[entity])}
+            number = max(complete[entity])
+            assert get(f"{two}/{entity}/{number}").json() == complete[entity][number]
 
 
 def test_from_day_to_day_products_and_carts_come_and_go_and_prices_stock_and_carts_change() -> None:
@@ -186,7 +186,7 @@ def test_too_many_requests_are_answered_429_with_the_seconds_to_wait() -> None:
 
 
 def test_as_a_process_it_says_its_url_and_ends_when_it_is_told_to() -> None:
-    command = [sys.executable, "-m", "stack.sample_api", "--products", "3", "--carts", "2", "--users", "1"]
+    command = [sys.executable, "-m", "stack.sample_api.server", "--products", "3", "--carts", "2", "--users", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -1,0 +1,20 @@
+"""What differs between systems."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from stack.local import processes, up
+from stack.local.one_machine import ONE_MACHINE
+from stack.local.profiles import Stack
+
+
+def test_runs_are_forked_on_linux_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack(tmp_path, ONE_MACHINE, (), {})
+    monkeypatch.setattr(processes, "on_linux", lambda: True)
+    assert str(up.socket_of(stack)) in up.engine_command(stack)
+    monkeypatch.setattr(processes, "on_linux", lambda: False)
+    assert up.engine_command(stack) == [sys.executable, "-m", "prefect.engine"]
+    up.start_prefork_engine(stack)
+    assert processes.running(tmp_path) == {}
