@@ -29,7 +29,8 @@ import duckdb
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flows.landing import MANIFEST, RECORDS, Batch, Manifest, new_batch_id  # noqa: E402
+from flows.landing.batch import Batch, Manifest  # noqa: E402
+from flows.landing.names import MANIFEST, RECORDS, new_batch_id  # noqa: E402
 
 SOURCE = "dummyjson.products"
 RESULTS = Path(__file__).parent / "results" / "dbt_cost.json"
@@ -73,8 +74,9 @@ def land(root: Path, day: int, products: int) -> None:
     """One batch, written by DuckDB because Python would take an hour for a thousand."""
     at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
     batch = Batch(root, SOURCE, new_batch_id(at, UUID(int=day)))
-    batch.folder.mkdir(parents=True)
-    file = batch.folder / RECORDS
+    folder = Path(batch.folder)
+    folder.mkdir(parents=True)
+    file = folder / RECORDS
     with duckdb.connect() as connection:
         connection.execute(RECORDS_OF_A_DAY.format(day=day, products=products, file=file))
     manifest = Manifest(
@@ -87,19 +89,21 @@ def land(root: Path, day: int, products: int) -> None:
         extracted_at=at,
         flow_run_id=UUID(int=day),
     )
-    (batch.folder / MANIFEST).write_text(manifest.model_dump_json())
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
 
 
 def build(*arguments: str) -> tuple[float, dict[str, float]]:
     """Seconds of one `dbt build`, and of each of its nodes."""
+    from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
 
     started = time.perf_counter()
     result = dbtRunner().invoke(["build", "--exclude-resource-type", "unit_test", "--quiet", *arguments])
     seconds = time.perf_counter() - started
+    nodes = result.result.results if isinstance(result.result, RunExecutionResult) else []
     if not result.success:
-        raise SystemExit(f"dbt build failed: {result.exception or [node.message for node in result.result.results]}")
-    return seconds, {node.node.name: node.execution_time for node in result.result.results}
+        raise SystemExit(f"dbt build failed: {result.exception or [node.message for node in nodes]}")
+    return seconds, {node.node.name: node.execution_time for node in nodes}
 
 
 def measure(held: int, products: int, folder: Path) -> dict[str, Any]:

@@ -32,36 +32,38 @@ FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
 def land(root: Path, number: int) -> None:
     """One batch, an hour after the one before it."""
-    from flows.landing import Batch, new_batch_id, writing
-    from stack.sample_data import Shop, product
+    from flows.landing.batch import Batch
+    from flows.landing.names import new_batch_id
+    from flows.landing.writer import as_lines, open_writer
+    from stack.sample_api.data import Shop, product
 
     at = FIRST + timedelta(hours=number)
-    with writing(Batch(root, SOURCE, new_batch_id(at, UUID(int=number + 1)))) as writer:
-        writer.write(product(Shop(at.date()), 1 + id_) for id_ in range(PRODUCTS))
+    with open_writer(Batch(root, SOURCE, new_batch_id(at, UUID(int=number + 1)))) as writer:
+        writer.write(as_lines(product(Shop(at.date()), 1 + id_) for id_ in range(PRODUCTS)))
         writer.publish(total=PRODUCTS, extracted_at=at, flow_run_id=uuid4())
 
 
 def transform() -> tuple[str, float, dict[str, float]]:
     """The state's name, the seconds that the run took, and those of the slowest nodes."""
-    from flows import build
     from flows.transform import transform as flow
+    from flows.warehouse import dbt
 
     nodes: dict[str, float] = {}
-    invoke = build.invoke
+    invoke = dbt.run_dbt
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any) -> list[dbt.Node]:
         result = invoke(*arguments)
         nodes.update({node.name: node.seconds for node in result})
         return result
 
-    build.invoke = noted
+    dbt.run_dbt = noted  # type: ignore[assignment]
     began = time.perf_counter()
     state = flow(return_state=True)
     seconds = time.perf_counter() - began
-    build.invoke = invoke
+    dbt.run_dbt = invoke
     if not state.is_completed():
         raise SystemExit(f"the transform ended as {state.name}: {state.message}")
-    return state.name, seconds, nodes
+    return str(state.name), seconds, nodes
 
 
 def measure(held: int, times: int) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    from stack.processes import free_port, prefect_server
+    from stack.local.processes import free_port, prefect_server
 
     port = free_port()
     sizes = []

@@ -2,7 +2,7 @@
 
     python benchmarks/pages.py PORT RECORDS
 
-The same envelope as stack/sample_api.py, which makes every record anew and would be slower than its reader.
+The same envelope as stack/sample_api/server.py, which makes every record anew and would be slower than its reader.
 """
 
 import re
@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from stack.sample_api import reply
-from stack.sample_data import Shop, product
+from stack.sample_api.data import Shop, product
+from stack.sample_api.server import reply
 
-TARGET = re.compile(rb"GET /products\?limit=(\d+)&skip=(\d+) ")
+TARGET = re.compile(rb"GET /products\?(?=\S*limit=(\d+))(?=\S*skip=(\d+))")
 BODIES = 10_000
 """So many different records; those beyond have the body of an earlier one, under an id of their own."""
 

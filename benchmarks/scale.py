@@ -6,7 +6,7 @@
 2. Landings fully processed a minute, over ten sources, by 1, 2 and 4 workers and with 1 and 2 API servers; each landing
    is an extract and, by its event, a transform, both run by the workers. `--most` is the size of one longer run.
    With each: the CPU of every process, the most connections and memory that Postgres and Redis were seen with, and the
-   requests to the object store. `stack/scale/README.md` has the arithmetic from all of it.
+   requests to the object store. `docs/scale.md` has the arithmetic from all of it.
 
 Works in a copy of the project, because seven more dbt sources are needed. CPU is that of all processes of the stack;
 Postgres and Redis, which others may use too, are not in it. Nothing is asked of the lake while landings are processed,
@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import redis
@@ -37,16 +37,17 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 
 from benchmarks.handoff import accounting
-from benchmarks.handoff.__main__ import about
-from flows import ledger
-from flows.landing import landed
+from benchmarks.handoff.report import about
+from flows.landing.batch import list_batches
 from flows.settings import PROJECT
-from stack import env_files, local, processes
-from stack.profiles import PROFILES, Stack, named
+from flows.warehouse.connection import connect
+from stack.local import env_files, processes, up
+from stack.local.profiles import ProfileName, Stack
 
 RESULTS = "benchmarks/results/scale.json"
 MORE = [f"shop_{number}" for number in range(1, 8)]
 SOURCES = ["dummyjson.products", "dummyjson.carts", "dummyjson.users", *(f"{system}.products" for system in MORE)]
+PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
 SHAPES = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 2))
 """Workers and API servers."""
 ACTIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -79,17 +80,19 @@ def copy_project(copy: Path) -> None:
     for name in ("prefect.yaml", "pyproject.toml"):
         shutil.copy(PROJECT / name, copy / name)
     (copy / "data").mkdir()
+    declarations = copy / "flows" / "sources"
     for system in MORE:
+        shutil.copy(declarations / "dummyjson.yaml", declarations / f"{system}.yaml")
         models = copy / "dbt" / "models" / "base" / system
         models.mkdir()
         base = f"base_{system}__products"
         (models / "__sources.yml").write_text(f"sources: [{{name: {system}, tables: [{{name: products}}]}}]\n")
         (models / f"{base}_manifests.sql").write_text(
-            f"{{{{ config(pre_hook=\"{{{{ forget_quarantined('{system}.products') }}}}\") }}}}\n"
+            f"{{{{ config(pre_hook=\"{{{{ delete_quarantined_batches('{system}.products') }}}}\") }}}}\n"
             f"{{{{ landed_manifests(source('{system}', 'products')) }}}}\n"
         )
         (models / f"{base}.sql").write_text(
-            f"{{{{ config(pre_hook=\"{{{{ forget_batches_without_manifest(ref('{base}_manifests')) }}}}\") }}}}\n"
+            f"{{{{ config(pre_hook=\"{{{{ delete_batches_without_manifest(ref('{base}_manifests')) }}}}\") }}}}\n"
             f"{{{{ landed_records(source('{system}', 'products'), ref('{base}_manifests')) }}}}\n"
         )
 
@@ -102,12 +105,10 @@ def measure(arguments: argparse.Namespace) -> None:
     try:
         for name in PROFILES:
             folder = PROJECT / "data" / name
-            api = local.start_sample_api(PROJECT / "data" / f"{name}-api", os.environ)
+            api = up.start_sample_api(PROJECT / "data" / f"{name}-api", dict(os.environ))
             os.environ["BATON_API_URLS"] = json.dumps(dict.fromkeys(["dummyjson", *MORE], api))
             port = processes.free_port()
-            stacks[name] = local.start_stack(
-                folder, api=api, port=port, schedules=False, say=lambda _: None, profile=name
-            )
+            stacks[name] = up.start_stack(folder, api=api, port=port, schedules=False, say=lambda _: None, profile=name)
             print(f"{name}: started", flush=True)
         os.environ |= {n: v for n, v in stacks["scale"].environment.items() if n.startswith("AWS_")}
         if "handoffs" in arguments.only:
@@ -124,7 +125,7 @@ def measure(arguments: argparse.Namespace) -> None:
         for name in PROFILES:
             processes.stop_all(PROJECT / "data" / name)
             processes.stop_all(PROJECT / "data" / f"{name}-api")
-            named(name).remove(PROJECT / "data" / name)
+            up.profile_named(name).remove(PROJECT / "data" / name)
     print(report(results))
 
 
@@ -139,13 +140,13 @@ def handoffs(stacks: dict[str, Stack], rounds: int) -> list[dict[str, Any]]:
     for position in range(rounds + 1):
         for name, stack in stacks.items():
             before, began = cpu(stack), time.monotonic()
-            batches = set(landed(stack.landing))
+            batches = set(list_batches(stack.landing))
             run_extracts(stack, SOURCES[:1])
-            wait(lambda s=stack: not active(s), "the hand-off", 180)  # type: ignore[misc]
+            wait(lambda s=stack: not active(s), "the hand-off", 180)
             seconds = time.monotonic() - began
             spent = cpu(stack) - before
-            (batch,) = set(landed(stack.landing)) - batches
-            with ledger.opened(stack.settings, read_only=True) as warehouse:
+            (batch,) = set(list_batches(stack.landing)) - batches
+            with connect(stack.settings, read_only=True) as warehouse:
                 times = warehouse.execute(
                     "select event_at, started_at, processed_at from ops.ledger where batch_id = ?", [batch.batch_id]
                 ).fetchone()
@@ -175,11 +176,11 @@ def throughput(stack: Stack, workers: int, servers: int, landings: int) -> dict[
         if name.startswith("worker") or (name == "server-2" and servers == 1):
             processes.stop(stack.folder, name)
     if servers == 2 and "server-2" not in processes.running(stack.folder):
-        from stack.scale.profile import start_api_server
+        from stack.local.scale import start_api_server
 
         start_api_server(stack, 2)
     for number in range(1, workers + 1):
-        local.start_worker(shaped, number)
+        up.start_worker(shaped, number)
     known = len(in_ledger(stack))
     before, requests_before, began = cpu_by_process(stack), requests(stack), time.time()
     run_extracts(stack, [SOURCES[number % len(SOURCES)] for number in range(landings)])
@@ -215,7 +216,7 @@ def throughput(stack: Stack, workers: int, servers: int, landings: int) -> dict[
 
 
 def run_extracts(stack: Stack, sources: Sequence[str]) -> None:
-    with local.client(stack) as api:
+    with up.client(stack) as api:
         deployment = api.read_deployment_by_name("extract/dummyjson-products").id
         for source in sources:
             api.create_flow_run_from_deployment(deployment, parameters={"source": source, "handoff": "event"})
@@ -224,7 +225,7 @@ def run_extracts(stack: Stack, sources: Sequence[str]) -> None:
 def active(stack: Stack) -> bool:
     """Whether a run is at work or due; asked twice, because an event may be on its way."""
     states = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ACTIVE)))
-    with local.client(stack) as api:
+    with up.client(stack) as api:
         for _ in range(2):
             if api.read_flow_runs(flow_run_filter=states, limit=1):
                 return True
@@ -234,7 +235,7 @@ def active(stack: Stack) -> bool:
 
 def in_ledger(stack: Stack) -> list[datetime]:
     """When each batch was processed."""
-    with ledger.opened(stack.settings, read_only=True) as warehouse:
+    with connect(stack.settings, read_only=True) as warehouse:
         try:
             return [at for (at,) in warehouse.sql("select processed_at from ops.ledger").fetchall()]
         except Exception as error:
@@ -308,8 +309,8 @@ def report(results: dict[str, Any]) -> str:
             for row in rows
         ]
         *_, last = rows
-        for name in ("cpu_a_landing_by_process", "most", "requests_a_landing"):
-            lines += ["", f"{name}, of the last: {json.dumps(last[name])}"]
+        for detail in ("cpu_a_landing_by_process", "most", "requests_a_landing"):
+            lines += ["", f"{detail}, of the last: {json.dumps(last[detail])}"]
     return "\n".join(lines)
 
 

@@ -22,15 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from prefect.client.orchestration import SyncPrefectClient  # noqa: E402
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName  # noqa: E402
 from prefect.client.schemas.objects import FlowRun  # noqa: E402
+from prefect.client.schemas.sorting import FlowRunSort  # noqa: E402
 
-from flows import ledger  # noqa: E402
-from flows.events import EXTRACT_FINISHED, event_id  # noqa: E402
-from flows.landing import landed  # noqa: E402
+from flows.landing.batch import list_batches  # noqa: E402
+from flows.server.events import EXTRACT_FINISHED, event_id  # noqa: E402
 from flows.settings import Settings  # noqa: E402
-from stack.processes import wait_until  # noqa: E402
+from flows.status.artifact import KEY as STATUS  # noqa: E402
+from flows.warehouse.connection import connect  # noqa: E402
+from stack.local.processes import wait_until  # noqa: E402
 
 FOLDER = ROOT / "data"
+TRANSFORMS = FlowFilter(name=FlowFilterName(any_=["transform"]))
 STAGES = (
     "event sent",
     "received by the server",
@@ -64,11 +68,11 @@ def main() -> None:
 
 def hand_off(client: SyncPrefectClient) -> dict[str, float]:
     """Seconds after the event at which each stage of one hand-off was reached."""
-    before = set(landed(FOLDER / "landing"))
+    before = set(list_batches(FOLDER / "landing"))
     deployment = client.read_deployment_by_name("extract/dummyjson-products")
     client.create_flow_run_from_deployment(deployment.id)
-    wait_until(lambda: bool(set(landed(FOLDER / "landing")) - before), "a batch", 120)
-    (batch,) = set(landed(FOLDER / "landing")) - before
+    wait_until(lambda: bool(set(list_batches(FOLDER / "landing")) - before), "a batch", 120)
+    (batch,) = set(list_batches(FOLDER / "landing")) - before
     wanted = str(event_id(EXTRACT_FINISHED, batch.source, batch.batch_id))
     run = transform_of(client, wanted)
     reached = {**of_event(client, wanted), **of_run(client, run), **of_dbt(run), **of_ledger(batch.batch_id)}
@@ -81,8 +85,8 @@ def transform_of(client: SyncPrefectClient, event: str) -> FlowRun:
     found: list[FlowRun] = []
 
     def completed() -> bool:
-        # The newest runs come first by their expected start.
-        runs = client.read_flow_runs(limit=20, sort="EXPECTED_START_TIME_DESC")  # type: ignore[arg-type]
+        # Not by their expected start: those that are scheduled come first by that.
+        runs = client.read_flow_runs(flow_filter=TRANSFORMS, limit=20, sort=FlowRunSort.END_TIME_DESC)
         found[:] = [run for run in runs if run.parameters.get("event_id") == event]
         return bool(found) and found[0].state is not None and found[0].state.is_completed()
 
@@ -116,9 +120,9 @@ def of_run(client: SyncPrefectClient, run: FlowRun) -> dict[str, datetime]:
         return any("Finished in state" in log["message"] for log in logs)
 
     wait_until(complete, "the run's log", 30)
-    artifacts = client.request(
-        "POST", "/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [str(run.id)]}}}
-    ).json()
+    answer = client.request("POST", "/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [str(run.id)]}}})
+    # The status is written once the run has completed.
+    artifacts = [artifact for artifact in answer.json() if artifact["key"] != STATUS]
 
     def said(text: str) -> datetime:
         return next(datetime.fromisoformat(log["timestamp"]) for log in logs if text in log["message"])
@@ -155,7 +159,7 @@ def of_dbt(run: FlowRun) -> dict[str, datetime]:
 
 def of_ledger(batch_id: str) -> dict[str, datetime]:
     """When the ledger had the batch."""
-    with ledger.opened(
+    with connect(
         Settings(warehouse=FOLDER / "warehouse.duckdb", warehouse_wait_seconds=30), read_only=True
     ) as warehouse:
         row = warehouse.execute("select processed_at from ops.ledger where batch_id = ?", [batch_id]).fetchone()

@@ -1,24 +1,20 @@
 """`make bench`: measures, keeps the raw results, writes the tables and the picture, prints the targets.
 
-python -m benchmarks.handoff [--rounds 20] [--only handoffs,burst,runs,extract] [--systems ours,airflow]
+python -m benchmarks.handoff [--rounds 20] [--only handoffs,burst,runs,extract,increments] [--systems ours,airflow]
 python -m benchmarks.handoff --only report      # tables and picture anew, from the results that are kept
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import extract
+from benchmarks import extract, increments
 from benchmarks.handoff import burst, flow_runs, report, run
 from benchmarks.handoff.systems import SYSTEMS
 from flows.settings import PROJECT
@@ -45,6 +41,9 @@ def main() -> int:
             measure_systems(arguments, parts, folder, say)
         if "extract" in parts:
             keep("extract", {"rows": extract.measure(folder / "extract", arguments.rounds, say)})
+        if "increments" in parts:
+            rounds = min(arguments.rounds, 5)
+            keep("increments", {"rows": increments.measure(folder / "increments", rounds, say)})
     except Exception:
         kept = True
         print(f"the logs are kept in {folder}", file=sys.stderr)
@@ -88,24 +87,7 @@ def measure_systems(arguments: argparse.Namespace, parts: set[str], folder: Path
 def keep(part: str, result: dict[str, Any]) -> None:
     """Raw results, with the machine and the versions they are of."""
     report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{part}.json").write_text(json.dumps(about() | result, indent=1) + "\n")
-
-
-def about() -> dict[str, Any]:
-    """When, on what machine and with which versions something is measured."""
-    versions = {name: importlib.metadata.version(name) for name in ("prefect", "prefect-dbt", "dbt-core", "duckdb")}
-    for name in ("airflow", "dagster"):
-        pins = (PROJECT / "benchmarks" / f"{name}.txt").read_text().splitlines()
-        versions |= dict(pin.split("==") for pin in pins if pin.split("==")[0] in ("apache-airflow", "dagster"))
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processors": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": versions,
-    }
+    (report.RESULTS / f"{part}.json").write_text(json.dumps(report.about() | result, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -114,7 +96,9 @@ def parse() -> argparse.Namespace:
         prog="python -m benchmarks.handoff", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=20, help="hand-offs of each kind")
-    parser.add_argument("--only", default="handoffs,burst,runs,extract", help="parts, with commas between, or report")
+    parser.add_argument(
+        "--only", default="handoffs,burst,runs,extract,increments", help="parts, with commas between, or report"
+    )
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas between")
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="how long CPU at rest is measured")
     return parser.parse_args()

@@ -14,10 +14,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from benchmarks.handoff import prefect_api, work
 from benchmarks.handoff.run import LONGEST, turn
 from benchmarks.handoff.running import Running
-from flows import api, events, ledger
-from flows.landing import Batch, Manifest, new_batch_id, writing
+from flows.landing.batch import Batch, Manifest
+from flows.landing.names import new_batch_id
+from flows.landing.writer import open_writer
+from flows.server import events
 from flows.settings import Settings
-from stack.processes import wait_until
+from flows.sources.reader.files import find_source
+from flows.sources.reader.reading import read_source
+from flows.warehouse.connection import connect
+from stack.local.processes import wait_until
 
 SIZE = 50
 NAIVE = 4
@@ -27,10 +32,11 @@ NAIVE = 4
 def land(root: Path, base_url: str, number: int) -> list[Manifest]:
     """So many batches, as so many extracts would have landed them."""
     manifests = []
+    source = find_source(work.SOURCE, base_urls={"dummyjson": base_url})
     for _ in range(number):
         run_id = uuid4()
-        with writing(Batch(root, work.SOURCE, new_batch_id(datetime.now(UTC), run_id))) as writer:
-            for page in api.read_pages(base_url, "products", 100):
+        with open_writer(Batch(root, work.SOURCE, new_batch_id(datetime.now(UTC), run_id))) as writer:
+            for page in read_source(source):
                 writer.write(page.records)
             manifests.append(writer.publish(total=page.total, extracted_at=datetime.now(UTC), flow_run_id=run_id))
     return manifests
@@ -54,7 +60,7 @@ def ours(running: Running, base_url: str) -> dict[str, Any]:
             every=2,
         )
         ended = max(run.end_time.timestamp() for run in runs())
-        with ledger.opened(
+        with connect(
             Settings(warehouse=Path(ready["warehouse"]), warehouse_wait_seconds=30), read_only=True
         ) as warehouse:
             rows = warehouse.execute(

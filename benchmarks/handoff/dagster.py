@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.handoff import environments, venvs
 from flows.settings import PROJECT
-from stack.processes import answers, free_port, wait_until
-from stack.processes import start as start_process
+from stack.local.processes import answers, free_port, wait_until
+from stack.local.processes import start as start_process
 
 LOCATION = "chain"
 INSTANCE = """

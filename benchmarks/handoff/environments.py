@@ -1,4 +1,4 @@
-"""What every system but ours is told by its environment, and where it writes what it did."""
+"""The environment of every system but ours, and where it writes what it did."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.settings import PROJECT
-from stack.processes import wait_until
+from stack.local.processes import wait_until
 
 
 def of(folder: Path) -> dict[str, str]:

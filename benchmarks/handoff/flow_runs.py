@@ -7,11 +7,12 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.handoff import prefect_api
 from benchmarks.handoff.run import LONGEST, turn
 from benchmarks.handoff.running import Running
-from stack.processes import wait_until
+from stack.local.processes import wait_until
 
 RUNS = 20
 ENGINES: dict[str, dict[str, Any]] = {
@@ -39,8 +40,8 @@ def measure(api: str, job_variables: dict[str, Any]) -> float:
             for _ in range(RUNS)
         ]
 
-        def runs() -> list[Any]:
+        def runs() -> list[FlowRun]:
             return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
 
         wait_until(lambda: all(prefect_api.ended(run) for run in runs()), f"{RUNS} runs to end", LONGEST * 2, every=1)
-        return 60 * RUNS / (max(run.end_time.timestamp() for run in runs()) - began)
+        return 60 * RUNS / (max(run.end_time.timestamp() for run in runs() if run.end_time) - began)

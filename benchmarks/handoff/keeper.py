@@ -1,7 +1,7 @@
 """`python -m benchmarks.handoff.keeper SYSTEM FOLDER`: starts one system and keeps it, as the root of its tree.
 
-It adopts what its descendants leave behind (PR_SET_CHILD_SUBREAPER), reaps it, and ends everything when it is told
-to, or when the benchmark that started it has gone. `<folder>/ready.json` appears when the system is up.
+It adopts what its descendants leave behind (PR_SET_CHILD_SUBREAPER), and ends everything on a signal, or when the
+benchmark that started it has gone. `<folder>/ready.json` appears when the system is up.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.handoff import accounting
-from stack.processes import stop_all
+from stack.local.processes import stop_all
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

@@ -11,11 +11,12 @@ from uuid import UUID
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.handoff import prefect_api
-from flows import events, ledger
-from flows.landing import landed
+from flows.landing.batch import list_batches
+from flows.server import events
 from flows.settings import Settings
-from stack.local import start_stack
-from stack.processes import free_port, wait_until
+from flows.warehouse.connection import connect
+from stack.local.processes import free_port, wait_until
+from stack.local.up import start_stack
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours triggered": ("extract/dummyjson-products", {}),
@@ -34,9 +35,9 @@ def start(folder: Path) -> dict[str, Any]:
 def hand_off(ready: dict[str, Any], folder: Path, variant: str, seconds: float) -> dict[str, float]:
     """One run of a chaining; the moments of it, from the server and the ledger."""
     began = time.time()
-    known = set(landed(Path(ready["landing"])))
+    known = set(list_batches(Path(ready["landing"])))
     prefect_api.start_run(ready["api"], *RUNS[variant])
-    wait_until(lambda: set(landed(Path(ready["landing"]))) > known, f"{variant}: a batch", seconds, every=0.05)
+    wait_until(lambda: set(list_batches(Path(ready["landing"]))) > known, f"{variant}: a batch", seconds, every=0.05)
     # Asked once a second, because the server's answers cost what is measured.
     wait_until(
         lambda: prefect_api.ended(prefect_api.newest_run(ready["api"], "transform", began)),
@@ -44,10 +45,10 @@ def hand_off(ready: dict[str, Any], folder: Path, variant: str, seconds: float) 
         seconds,
         every=1,
     )
-    (batch,) = set(landed(Path(ready["landing"]))) - known
+    (batch,) = set(list_batches(Path(ready["landing"]))) - known
     run = prefect_api.newest_run(ready["api"], "transform", began)
     assert run is not None
-    with ledger.opened(
+    with connect(
         Settings(warehouse=Path(ready["warehouse"]), warehouse_wait_seconds=seconds), read_only=True
     ) as warehouse:
         row = warehouse.execute(

@@ -34,7 +34,9 @@ def runs_of(api: str, flow: str, since: float, limit: int) -> list[FlowRun]:
     Asks for no more than that, because the server's answer costs CPU that is being measured.
     """
     now = datetime.now(UTC)
-    expected = FlowRunFilterExpectedStartTime(after_=datetime.fromtimestamp(since, UTC), before_=now)
+    expected = FlowRunFilterExpectedStartTime.model_validate(
+        {"after_": datetime.fromtimestamp(since, UTC), "before_": now}
+    )
     with SyncPrefectClient(api) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),

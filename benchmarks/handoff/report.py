@@ -1,21 +1,44 @@
 """The results as text, as tables for README.md and as a picture. What stands there is always what was measured."""
 
+import importlib.metadata
 import json
+import os
+import platform
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.handoff.summary import CRON_SECONDS, STAGES, Chaining, chainings, extracts, targets
+from benchmarks import increments
+from benchmarks.extract import medians
+from benchmarks.handoff.summary import CRON_SECONDS, STAGES, Chaining, chainings, targets
 
 FOLDER = Path(__file__).resolve().parent.parent
 RESULTS = FOLDER / "results"
-PARTS = ("handoffs", "burst", "extract", "runs")
+PARTS = ("handoffs", "burst", "extract", "increments", "runs")
 MARKED = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.S)
 COLOURS = ("#b8c4d6", "#7d93b5", "#44618f", "#e0953c")
 LEGEND = ("event → run created", "→ taken by a worker", "→ first line", "→ dbt done, queryable")
 
 Json = dict[str, Any]
+
+
+def about() -> dict[str, Any]:
+    """When, on what machine and with which versions something is measured."""
+    versions = {name: importlib.metadata.version(name) for name in ("prefect", "prefect-dbt", "dbt-core", "duckdb")}
+    for name in ("airflow", "dagster"):
+        pins = (FOLDER / f"{name}.txt").read_text().splitlines()
+        versions |= dict(pin.split("==") for pin in pins if pin.split("==")[0] in ("apache-airflow", "dagster"))
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "processors": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": versions,
+    }
 
 
 def load() -> dict[str, Json]:
@@ -53,6 +76,8 @@ def markdown(results: dict[str, Json]) -> str:
         parts.append(burst_text(results["burst"]))
     if "extract" in results:
         parts.append(extract_table(results["extract"]))
+    if "increments" in results:
+        parts.append(increments_table(results["increments"]))
     if "runs" in results:
         rows = [(f"{engine}", f"{number:.0f}") for engine, number in results["runs"]["a_minute"].items()]
         parts.append("### Flow runs a minute\n\n" + table(("engine", "extracts of 194 products a minute"), rows))
@@ -108,23 +133,28 @@ def burst_text(burst: Json) -> str:
 
 
 def extract_table(extract: Json) -> str:
-    """Ours beside the bare loop."""
-    found = extracts(extract["rows"])
+    """Ours beside the bare loop and dlt."""
+    found = medians(extract["rows"])
     rows = []
     for records in sorted({records for records, _ in found}):
-        ours, bare = found[records, "ours"], found[records, "bare"]
+        ours, bare, dlt = (found[records, arm] for arm in ("ours", "bare", "dlt"))
         rows.append(
             (
                 f"{records:,}",
-                f"{bare['seconds']:.2f}",
-                f"{ours['seconds']:.2f}",
-                f"{ours['seconds'] / bare['seconds']:.2f}",
-                f"{ours['cpu'] / bare['cpu']:.2f}",
+                *(f"{one['seconds']:.2f}" for one in (bare, dlt, ours)),
+                *(f"{one['cpu']:.2f}" for one in (bare, dlt, ours)),
                 f"{ours['peak_mb']:.0f}",
             )
         )
-    header = ("records", "bare loop s", "extract flow s", "ratio", "ratio of CPU", "flow's peak MB")
-    return "### Extract\n\n" + table(header, rows)
+    times = [f"{arm} {unit}" for unit in ("s", "CPU s") for arm in ("bare loop", "dlt", "extract flow")]
+    return "### Extract\n\n" + table(("records", *times, "flow's peak MB"), rows)
+
+
+def increments_table(measured: Json) -> str:
+    """The transform of one more increment, by the number of batches held."""
+    found = increments.medians(measured["rows"])
+    rows = [(f"{held:,}", f"{row['seconds']:.2f}", f"{row['cpu']:.2f}") for held, row in found.items()]
+    return "### One more increment of 100 rows\n\n" + table(("batches held", "transform s", "CPU s"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,10 +13,10 @@ import duckdb
 from benchmarks.handoff import accounting, airflow, venvs
 from benchmarks.handoff.running import Running, settle, start
 from benchmarks.handoff.systems import SYSTEMS
-from flows.landing import Batch, landed
-from flows.processing import processing_arguments
-from stack.local import start_sample_api
-from stack.processes import stop_all
+from flows.landing.batch import list_batches
+from flows.processing.record import build_arguments
+from stack.local.processes import stop_all
+from stack.local.up import start_sample_api
 
 LONGEST = 240.0
 """Seconds that a hand-off may take before the benchmark gives up on it."""
@@ -45,8 +45,7 @@ def sample_api(folder: Path) -> str:
 
 def dbt_arguments() -> list[str]:
     """What ours builds after an event of one batch; the others are given the same."""
-    batch = Batch(Path(), "dummyjson.products", "20260101T000000Z-000000000000")
-    return processing_arguments([batch], everything=False)
+    return build_arguments(["dummyjson.products"], everything=False)
 
 
 @contextmanager
@@ -112,7 +111,7 @@ def rounds(systems: Sequence[Running], number: int, say: Callable[[str], None]) 
 
 def check(running: Running) -> None:
     """Error unless every landed batch is in the warehouse, and the marts show the newest one."""
-    batches = [batch.batch_id for batch in landed(running.folder / "landing")]
+    batches = [batch.batch_id for batch in list_batches(running.folder / "landing")]
     with duckdb.connect(str(running.folder / "warehouse.duckdb"), read_only=True) as warehouse:
         held = warehouse.sql("select distinct _batch_id from base.base_dummyjson__products order by 1").fetchall()
         shown = warehouse.sql("select distinct _batch_id from marts.dim_products").fetchall()

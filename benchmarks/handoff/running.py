@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.handoff import accounting
 from benchmarks.handoff.systems import SYSTEMS, System
 from flows.settings import PROJECT
-from stack.processes import StackError, wait_until
+from stack.local.processes import StackError, wait_until
 
 START_SECONDS = 300
 
@@ -100,7 +100,7 @@ def start(name: str, folder: Path, environment: dict[str, str]) -> Running:
 
 
 def settle(running: Running, processes: int, seconds: float = 15) -> None:
-    """Waits until the processes of a hand-off have ended; not for ever, as some systems keep one more than before."""
+    """Waits until the processes of a hand-off have ended; but not without end: some keep one more than before."""
     with suppress(StackError):
         wait_until(lambda: running.processes() <= processes, "the processes to end", seconds, every=0.2)
     time.sleep(0.5)

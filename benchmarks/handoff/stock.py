@@ -14,8 +14,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 
 from benchmarks.handoff import environments, prefect_api
 from flows.settings import PROJECT
-from stack.processes import free_port, start_prefect_server, wait_until
-from stack.processes import start as start_process
+from stack.local.processes import free_port, start_prefect_server, wait_until
+from stack.local.processes import start as start_process
 
 
 def start(folder: Path, worker_seconds: int | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from benchmarks import extract, increments
+
 Json = dict[str, Any]
 
 VARIANTS = (
@@ -70,18 +72,6 @@ def chainings(handoffs: Json) -> dict[str, Chaining]:
     return found
 
 
-def extracts(rows: Sequence[Json]) -> dict[tuple[int, str], Json]:
-    """Medians by number of records and arm."""
-    keys = sorted({(row["records"], row["arm"]) for row in rows})
-    return {
-        key: {
-            name: statistics.median(row[name] for row in rows if (row["records"], row["arm"]) == key)
-            for name in ("seconds", "cpu", "peak_mb")
-        }
-        for key in keys
-    }
-
-
 @dataclass(frozen=True)
 class Target:
     """A figure, the most that it may be, and what was measured; None where it was not."""
@@ -108,7 +98,8 @@ def targets(results: dict[str, Json]) -> list[Target]:
     found = chainings(results["handoffs"]) if "handoffs" in results else {}
     idle = results.get("handoffs", {}).get("idle", {})
     burst = results.get("burst", {}).get("ours")
-    read = extracts(results["extract"]["rows"]) if "extract" in results else {}
+    read = extract.medians(results["extract"]["rows"]) if "extract" in results else {}
+    held = increments.medians(results["increments"]["rows"]) if "increments" in results else {}
 
     def ratio(field: str, other: str) -> float | None:
         if "ours triggered" not in found or other not in found:
@@ -130,14 +121,24 @@ def targets(results: dict[str, Json]) -> list[Target]:
         Target("CPU seconds a hand-off: ours triggered / stock Prefect", 0.35, max(cpu, default=None)),
         Target("burst of 50, all of them processed: dbt builds", 5, builds(burst), "{:.0f}"),
         Target(
-            "extract of 1,000,000 records: ours / bare loop, time",
-            1.15,
-            read_ratio("seconds", (million, "ours"), (million, "bare")),
+            "extract of 1,000,000 records: ours / bare loop, CPU",
+            0.45,
+            read_ratio("cpu", (million, "ours"), (million, "bare")),
+        ),
+        Target(
+            "extract of 1,000,000 records: ours / dlt's REST client, CPU",
+            0.35,
+            read_ratio("cpu", (million, "ours"), (million, "dlt")),
         ),
         Target(
             "extract: peak memory at 1,000,000 / at 10,000 records",
             1.2,
             read_ratio("peak_mb", (million, "ours"), (ten_thousand, "ours")),
+        ),
+        Target(
+            "transform of an increment of 100 rows: 1,000 / 10 batches held",
+            1.3,
+            held[1000]["seconds"] / held[10]["seconds"] if {10, 1000} <= held.keys() else None,
         ),
         Target("idle CPU of the whole stack, share of a core", 0.1, idle.get("ours", {}).get("cores")),
     ]

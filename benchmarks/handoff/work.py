@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from flows import api
-from flows.landing import Batch, new_batch_id, writing
+from flows.landing.batch import Batch
+from flows.landing.names import new_batch_id
+from flows.landing.writer import open_writer
+from flows.sources.reader.files import find_source
+from flows.sources.reader.reading import read_source
 
 SOURCE = "dummyjson.products"
 
@@ -27,9 +30,9 @@ def land() -> str:
     """Read all products of the sample API into one batch; its id."""
     run_id = uuid4()
     batch = Batch(Path(os.environ["BATON_LANDING_ROOT"]), SOURCE, new_batch_id(datetime.now(UTC), run_id))
-    base_url = json.loads(os.environ["BATON_API_URLS"])["dummyjson"]
-    with writing(batch) as writer:
-        for page in api.read_pages(base_url, "products", 100):
+    source = find_source(SOURCE, base_urls=json.loads(os.environ["BATON_API_URLS"]))
+    with open_writer(batch) as writer:
+        for page in read_source(source):
             writer.write(page.records)
         writer.publish(total=page.total, extracted_at=datetime.now(UTC), flow_run_id=run_id)
     return batch.batch_id
@@ -37,7 +40,8 @@ def land() -> str:
 
 def dbt_arguments() -> list[str]:
     """The same for every system; what ours uses after an event."""
-    return json.loads(os.environ["BENCH_DBT"])
+    arguments: list[str] = json.loads(os.environ["BENCH_DBT"])
+    return arguments
 
 
 def build() -> None:

@@ -6,11 +6,11 @@ PRODUCTS = Asset("dummyjson.products")
 
 
 @dag(schedule=None, catchup=False)
-def extract():
+def extract() -> None:
     """Land a batch; the asset is updated when the task has succeeded."""
 
     @task(outlets=[PRODUCTS])
-    def land():
+    def land() -> None:
         from benchmarks.handoff import work
 
         work.land()
@@ -20,11 +20,11 @@ def extract():
 
 
 @dag(schedule=[PRODUCTS], catchup=False, max_active_runs=1)
-def transform():
+def transform() -> None:
     """dbt build, in the task's own process."""
 
     @task
-    def build():
+    def build() -> None:
         from benchmarks.handoff import work
 
         work.stamp("first_line")
