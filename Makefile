@@ -6,27 +6,39 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Checked at once: without it pip says so after a minute, or a run much later.
+TOO_OLD = import sys; sys.version_info >= (3, 11) or sys.exit("expected Python 3.11 or later, got %s; make PYTHON=python3.12, say" % sys.version.split()[0])
+
+# uv, where it is installed, takes a fifth of pip's time, or less.
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),VIRTUAL_ENV=$(VENV) uv pip install,$(BIN)/pip install --disable-pip-version-check --progress-bar off) -c constraints.txt
 
 # Bytecode is compiled here, whatever PYTHONDONTWRITEBYTECODE says: without it every
 # Python start compiles Prefect again, which costs several seconds a flow run.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(TOO_OLD)'
+	@echo "installing Prefect, dbt and what they need, some 140 packages, into $(VENV) with $(if $(UV),uv,pip: a minute, or several on a slow line)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
+	@echo "compiling them, half a minute"
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,scale]'
+	@echo "installing what developers need into $(VENV)"
+	$(INSTALL) -e '.[dev,dlt,scale,status]'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
 	touch $@
 
 $(VENV)/.installed-scale: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale]'
+	@echo "installing what the scale profile needs into $(VENV)"
+	$(INSTALL) -e '.[scale]'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV) || true
 	touch $@
 
-# PROFILE=scale: several servers and workers, on Postgres, Redis and an object store; see stack/scale/README.md.
+# PROFILE=scale: several servers and workers, on Postgres, Redis and an object store; see docs/scale.md.
 PROFILE := one-machine
 INSTALLED := $(VENV)/.installed$(if $(filter scale,$(PROFILE)),-scale)
 
@@ -35,33 +47,46 @@ CLEAN := env -u PYTHONDONTWRITEBYTECODE -u PREFECT_API_URL -u PREFECT_API_KEY -u
 
 .PHONY: demo
 demo: $(INSTALLED) ## run the three chainings and check every number [API=https://dummyjson.com, PROFILE=scale]
-	@$(CLEAN) $(BIN)/python -m stack demo --profile $(PROFILE) $(if $(API),--api $(API))
+	@$(CLEAN) $(BIN)/baton demo --profile $(PROFILE) $(if $(API),--api $(API))
 
 .PHONY: up
 up: $(INSTALLED) ## start server, worker and schedules, to stay [API=..., PORT=4200, PROFILE=scale]
-	@$(CLEAN) $(BIN)/python -m stack up --profile $(PROFILE) $(if $(API),--api $(API)) $(if $(PORT),--port $(PORT))
+	@$(CLEAN) $(BIN)/baton up --profile $(PROFILE) $(if $(API),--api $(API)) $(if $(PORT),--port $(PORT))
 
 .PHONY: down
 down: $(VENV)/.installed ## end what `make up` started; the data stays
-	@$(BIN)/python -m stack down
+	@$(BIN)/baton down
 
 .PHONY: doctor
-doctor: $(INSTALLED) ## say what is wrong with what runs, and how to mend it; exit code 1 if so [PROFILE=scale, JSON=1]
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m stack doctor --profile $(PROFILE) $(if $(JSON),--json)
+doctor: $(INSTALLED) ## check what runs and say how to fix it; exit code 1 if there is an error [PROFILE=scale, JSON=1]
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/baton doctor --profile $(PROFILE) $(if $(JSON),--json)
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## format check, lint and types, of Python and SQL
+lint: $(VENV)/.installed-dev ## format check, lint, types and import rules, of Python and SQL; the sources' check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	cd dbt && ../$(BIN)/sqlfluff lint models tests analyses
+	cd dbt && ../$(BIN)/sqlfluff lint models tests analyses lint
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/baton source check --no-secrets
+
+# In the order of the folders: the many short unit tests at the end fill the gaps that the long ones leave.
+PYTEST := $(CLEAN) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: lint ## lint, then every test: unit, integration, e2e
-	$(CLEAN) $(BIN)/pytest -n 2 --dist loadfile
+test: lint ## lint, then every test that needs nothing beside: chaos, dbt, e2e, integration, unit
+	$(PYTEST) --ignore tests/scale --ignore tests/habits
+
+.PHONY: test-scale
+test-scale: $(VENV)/.installed-dev ## the tests of the scale profile, which want Postgres and Redis
+	$(PYTEST) --timeout 900 tests/scale
+
+.PHONY: test-habits
+test-habits: $(VENV)/.installed-dev ## clones on machines with other habits: paths, users, limits, ports, settings
+	$(CLEAN) $(BIN)/pytest tests/habits
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
+bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
 	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 .PHONY: chaos
@@ -70,13 +95,19 @@ chaos: $(VENV)/.installed-dev ## kill things for hours and count what is lost [L
 	$(CLEAN) $(BIN)/python -m tests.chaos --landings $(or $(LANDINGS),1000) $(if $(SEED),--seed $(SEED)) \
 		$(if $(MINUTES),--minutes $(MINUTES))
 
+# A warehouse of its own, built without a batch: the catalogue then has the columns' types, whatever data there are.
+DOCS := BATON_TARGET=dev BATON_WAREHOUSE=$(CURDIR)/dbt/target/docs.duckdb BATON_LANDING_ROOT=$(CURDIR)/dbt/target/no-landing \
+	BATON_EXPORTS=$(CURDIR)/dbt/target
+
 .PHONY: docs
 docs: $(VENV)/.installed ## dbt's documentation as one page, and the lineage picture in dbt/README.md
-	cd dbt && ../$(BIN)/dbt docs generate --static --target memory
+	@mkdir -p dbt/target
+	cd dbt && $(DOCS) ../$(BIN)/dbt --quiet build --exclude-resource-type unit_test
+	cd dbt && $(DOCS) ../$(BIN)/dbt docs generate --static
 	$(BIN)/python dbt/lineage.py
 	@echo "open dbt/target/static_index.html"
 
 .PHONY: clean
 clean: $(INSTALLED) ## end and remove what `make up` has made, and everything that was built [PROFILE=scale]
-	@$(BIN)/python -m stack clean --profile $(PROFILE)
+	@$(BIN)/baton clean --profile $(PROFILE)
 	rm -rf .bench dbt/target dbt/logs .mypy_cache .ruff_cache .pytest_cache .hypothesis
