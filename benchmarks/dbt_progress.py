@@ -72,11 +72,11 @@ def listening_seconds(build: Callable[[], object]) -> float:
         hear(progress, event)
         spent.append(time.thread_time() - before)
 
-    setattr(Progress, "hear", timed)  # noqa: B010 (mypy refuses the assignment)
+    setattr(Progress, "on_event", timed)  # noqa: B010 (mypy refuses the assignment)
     try:
         build()
     finally:
-        setattr(Progress, "hear", hear)  # noqa: B010
+        setattr(Progress, "on_event", hear)  # noqa: B010
     return sum(spent)
 
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from flows.warehouse import advisory_locks
 from stack.doctor.findings import Finding
 from stack.doctor.target import Target
 from stack.engine.client import NoEngine, hand_over
+from stack.engine.worker import SOCKET
 from stack.local.processes import running
 from stack.local.up import FORMER_DEPLOYMENTS, POOL
 
@@ -373,20 +373,17 @@ def poll(target: Target) -> Iterator[Finding]:
 
 
 def engine(target: Target) -> Iterator[Finding]:
-    """The prefork engine accepts runs with the workers' environment, if the work pool names one."""
-    with target.client() as client:
-        template = client.read_work_pool(POOL).base_job_template
-    command = shlex.split(template["variables"]["properties"].get("command", {}).get("default") or "")
-    scripts = [position for position, part in enumerate(command) if part.endswith("client.py")]
-    if not scripts:
-        yield Finding("engine", "ok", f"{POOL} has none: each flow run starts its own interpreter")
-        return
-    socket = command[scripts[0] + 1]
-    try:
-        hand_over(socket, ["prefect.engine"]).close()
-    except (NoEngine, OSError) as error:
-        effect = "each flow run starts its own interpreter, some seconds slower"
-        message = f"the prefork engine accepts no runs ({socket}: {error}): {effect}"
-        yield Finding("engine", "warning", message, "make down, then make up")
-    else:
-        yield Finding("engine", "ok", "the prefork engine accepts runs")
+    """The prefork engine accepts runs with the environment of each worker that names one."""
+    named = {name: environment for name, environment in target.workers.items() if SOCKET in environment}
+    if not named:
+        yield Finding("engine", "ok", "no worker of this machine uses an engine that `make up` has started")
+    for name, environment in named.items():
+        variables = {os.fsencode(key): os.fsencode(value) for key, value in environment.items()}
+        try:
+            hand_over(environment[SOCKET], ["prefect.engine"], str(PROJECT), 0o022, variables).close()
+        except (NoEngine, OSError) as error:
+            effect = "each flow run starts its own interpreter, some seconds slower"
+            message = f"the prefork engine accepts no runs of {name} ({environment[SOCKET]}: {error}): {effect}"
+            yield Finding("engine", "warning", message, "make down, then make up")
+        else:
+            yield Finding("engine", "ok", f"the prefork engine accepts runs of {name}")

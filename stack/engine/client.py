@@ -23,6 +23,9 @@ ANSWER_SECONDS = 10.0
 """A forked process answers within milliseconds; an engine that hangs does not."""
 FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
 GO = b"\0"
+"""Starts a run that is killed when its client is."""
+GO_ON_ALONE = b"\1"
+"""Starts a run that goes on when its worker is killed, as those of Prefect's process worker do."""
 
 
 class NoEngine(Exception):
@@ -31,14 +34,13 @@ class NoEngine(Exception):
 
 def main(path: str, module: "list[str]") -> "NoReturn":
     """Hands the run over and ends as it ends."""
+    umask = os.umask(0o077)
+    os.umask(umask)
     try:
-        connection = hand_over(path, module)
+        connection = hand_over(path, module, os.getcwd(), umask, posix.environ)
     except (NoEngine, OSError) as error:
         become_interpreter(module, f"{path}: {error or type(error).__name__}")
-    # The run starts only now: an engine that answers after the time-out finds the connection closed.
-    connection.settimeout(None)
-    streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
-    connection.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+    go(connection, GO, (0, 1, 2))
     for number in FORWARDED:
         _signal.signal(number, lambda number, _: connection.send(bytes([number])))
     child = read_line(connection)
@@ -53,34 +55,51 @@ def main(path: str, module: "list[str]") -> "NoReturn":
     end_by_signal(int(code or _signal.SIGKILL))
 
 
-def hand_over(path: str, module: "list[str]") -> "_socket.socket":
-    """A connection to a forked process that waits for GO to run the module, given as its name and arguments."""
+def hand_over(
+    path: str, module: "list[str]", folder: str, umask: int, environment: "dict[bytes, bytes]"
+) -> "_socket.socket":
+    """A connection to a forked process that waits for GO to run the module, given as its name and arguments.
+
+    NoEngine or OSError if there is none to be had; nothing of the run has happened then.
+    """
     connection = connect(path)
-    connection.settimeout(ANSWER_SECONDS)
-    environment = [name + b"=" + value for name, value in posix.environ.items()]
-    umask = os.umask(0o077)
-    os.umask(umask)
-    parts = [os.getcwd(), str(umask), str(len(module)), *module]
-    request = b"\0".join([*map(os.fsencode, parts), *environment])
-    connection.sendall(len(request).to_bytes(8, "big") + request)
-    answer = read_line(connection)
-    if answer != "ready":
-        raise NoEngine(answer or "the engine hung up")
+    try:
+        connection.settimeout(ANSWER_SECONDS)
+        parts = [os.fsencode(part) for part in (folder, str(umask), str(len(module)), *module)]
+        request = b"\0".join([*parts, *(name + b"=" + value for name, value in environment.items())])
+        connection.sendall(len(request).to_bytes(8, "big") + request)
+        answer = read_line(connection)
+        if answer != "ready":
+            raise NoEngine(answer or "the engine hung up")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
+def go(connection: "_socket.socket", mode: bytes, streams: "tuple[int, int, int]") -> None:
+    """Starts the run, with its input, output and error output.
+
+    An engine that answers only after the time-out finds the connection closed: a run starts here or not at all.
+    """
+    connection.settimeout(None)
+    numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in streams)
+    connection.sendmsg([mode], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+
+
 def connect(path: str) -> "_socket.socket":
-    """A connection to the engine; from within its folder, because the address of a socket has room for 107 bytes."""
+    """A connection to the engine; by its folder's descriptor, because a socket's address has room for 107 bytes."""
     if _socket is None or not hasattr(_socket, "AF_UNIX"):
         raise NoEngine("this platform has no Unix sockets")
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    here = os.open(".", os.O_RDONLY)
     try:
-        os.chdir(os.path.dirname(path) or ".")
-        connection.connect(os.path.basename(path))
+        connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+    except BaseException:
+        connection.close()
+        raise
     finally:
-        os.fchdir(here)
-        os.close(here)
+        os.close(folder)
     return connection
 
 

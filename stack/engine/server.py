@@ -1,11 +1,12 @@
 """Forks flow runs from a process that has imported everything already: `python server.py SOCKET [PREPARE.py ...]`.
 
-`client.py` connects to the socket in place of starting an interpreter. Each connection gets two processes: one becomes
-the flow run; the other, its parent, passes signals on and reports how the run ended. Both survive this process. See
-README.md.
+`worker.py` and `client.py` connect to the socket in place of starting an interpreter. Each connection gets two
+processes: one becomes the flow run; the other, its parent, passes signals on and reports how the run ended. Both
+survive this process. See README.md.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -15,12 +16,15 @@ import runpy
 import select
 import signal
 import socket
+import ssl
 import stat
 import sys
 import time
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 LAZY_IMPORTS = (
     "anyio._backends._asyncio",
@@ -32,6 +36,7 @@ LAZY_IMPORTS = (
     "prefect.utilities.visualization",
 )
 """The modules of Prefect that a flow run imports, most of them at first use."""
+GO_ON_ALONE = b"\1"
 STARTED_WITH = dict(os.environ)
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_")
 """Prefixes of the variables that an interpreter and its libraries read only when they start."""
@@ -53,9 +58,9 @@ class Refused(Exception):
 
 
 def main(path: Path, preparations: list[str]) -> None:
-    """Prepares, then serves until a signal ends it; in each fork, runs a module."""
+    """Prepares, then serves until SIGTERM comes or its input, if that is a pipe, closes; a fork runs its module."""
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, end)
     make_folder(path.parent)
     prepare(path.parent, preparations)
     with listening(path) as listener:
@@ -63,6 +68,14 @@ def main(path: Path, preparations: list[str]) -> None:
         request = serve(listener)
     become(request)
     runpy.run_module(request.module[0], run_name="__main__", alter_sys=True)
+
+
+def end(*_: object) -> NoReturn:
+    """Ends the engine, and with it the runs whose worker has gone; those that are watched by one go on."""
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGTERM)
+    sys.exit(0)
 
 
 def make_folder(folder: Path) -> None:
@@ -84,6 +97,7 @@ def prepare(home: Path, preparations: list[str]) -> None:
     os.environ |= {"PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": os.devnull}
     for name in LAZY_IMPORTS:
         importlib.import_module(name)
+    share_tls_contexts()
     for file in preparations:
         runpy.run_path(file)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
@@ -93,6 +107,21 @@ def prepare(home: Path, preparations: list[str]) -> None:
     # The garbage collector would write to these objects, and their memory would no longer be shared with the forks.
     gc.collect()
     gc.freeze()
+
+
+def share_tls_contexts() -> None:
+    """Makes one TLS context for each file of certificates; Prefect makes one for each client, 25 ms of a processor.
+
+    A flow run has half a dozen clients, and with a server on plain HTTP none of them uses its context.
+    """
+    import certifi
+    import prefect.client.orchestration
+
+    shared = types.ModuleType("ssl")
+    shared.__dict__.update(ssl.__dict__)
+    shared.__dict__["create_default_context"] = functools.lru_cache(ssl.create_default_context)
+    shared.create_default_context(cafile=certifi.where())
+    prefect.client.orchestration.ssl = shared
 
 
 @contextlib.contextmanager
@@ -122,7 +151,11 @@ def serve(listener: socket.socket) -> Request:
     Reads nothing, so no client can block another.
     """
     signal.signal(signal.SIGCHLD, collect_children)
+    of_parent = [0] if stat.S_ISFIFO(os.fstat(0).st_mode) else []
     while True:
+        ready, _, _ = select.select([listener, *of_parent], [], [])
+        if listener not in ready:
+            sys.exit(0)  # The worker is gone; its runs go on.
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):  # If the fork fails, the client sees the connection close.
             if os.fork() == 0:
@@ -141,12 +174,12 @@ def start(connection: socket.socket) -> Request:
     """Forks the process of one flow run and returns in it; the calling process watches it and exits."""
     os.setsid()  # A signal to the engine's process group does not reach the runs.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         request = receive(connection)
         refuse_what_differs(request)
         connection.sendall(b"ready\n")
-        streams = receive_streams(connection)
+        mode, streams = receive_go(connection)
     except Refused as reason:
         connection.sendall(f"{reason}\n".encode())
         os._exit(0)
@@ -154,6 +187,7 @@ def start(connection: socket.socket) -> Request:
         os._exit(1)
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setpgid(0, 0)
         for descriptor, stream in enumerate(streams):
             os.dup2(stream, descriptor)
@@ -161,7 +195,7 @@ def start(connection: socket.socket) -> Request:
     for stream in streams:
         os.close(stream)
     with contextlib.suppress(OSError):
-        watch(connection, child)
+        watch(connection, child, goes_on_alone=mode == GO_ON_ALONE)
     os._exit(0)
 
 
@@ -175,12 +209,12 @@ def receive(connection: socket.socket) -> Request:
     return Request(module, folder, int(umask), environment)
 
 
-def receive_streams(connection: socket.socket) -> list[int]:
-    """Waits for GO and returns the descriptors that come with it: input, output and error output."""
-    _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
+def receive_go(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Waits for GO or GO_ON_ALONE; it and the descriptors that come with it: input, output and error output."""
+    mode, descriptors, *_ = socket.recv_fds(connection, 1, 3)
     if len(descriptors) != 3:
         raise ValueError(f"expected three streams, got {len(descriptors)}")
-    return descriptors
+    return mode, descriptors
 
 
 def refuse_what_differs(request: Request) -> None:
@@ -220,8 +254,11 @@ def importable(folder: str) -> Iterator[str]:
                 yield entry.name
 
 
-def watch(connection: socket.socket, child: int) -> None:
-    """Passes the client's signals to the child and the child's exit to the client; a lost client kills the child."""
+def watch(connection: socket.socket, child: int, goes_on_alone: bool) -> None:
+    """Passes signals to the child and its exit to who started it.
+
+    A lost client kills the child. A lost worker does not; SIGTERM, which the engine passes on when it is ended, does.
+    """
     connection.sendall(b"%d\n" % child)
     ended = os.pidfd_open(child)
     poll = select.poll()
@@ -233,8 +270,14 @@ def watch(connection: socket.socket, child: int) -> None:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 connection.sendall(b"exit %d\n" % code if code >= 0 else b"signal %d\n" % -code)
                 return
-            numbers = connection.recv(64)
-            if not numbers:
+            try:
+                numbers = connection.recv(64)
+            except ConnectionError:
+                numbers = b""
+            if not numbers and goes_on_alone:
+                poll.unregister(connection)
+                signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+            elif not numbers:
                 os.killpg(child, signal.SIGKILL)
                 return
             for number in numbers:

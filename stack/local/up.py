@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -20,6 +21,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from flows.settings import PROJECT
+from stack.engine import worker
+from stack.engine.worker import PreforkWorker
 from stack.local import env_files, processes
 from stack.local.one_machine import ONE_MACHINE
 from stack.local.processes import StackError, answers, free_port, is_free, running, start, stop_all
@@ -41,7 +44,8 @@ NOT_INHERITED = (
     "PREFECT_SERVER_DATABASE_",
     "PREFECT_SERVER_DOCKET_",
 )
-"""Variables that begin so say where a user's other server is, and what it stands on; a stack has its own."""
+"""Variables that begin so say where a user's other server is, and what it stands on; a stack has its own. If a server
+is to want a password, this one does, too."""
 FORMER_DEPLOYMENTS = ("reap/zombies",)
 """Deployments of earlier versions, whose flows are gone: their schedules start runs that cannot load."""
 
@@ -84,9 +88,11 @@ def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules
     sample = start_sample_api(folder, inherited, day=None if schedules else days_ago(2))
     say(f"sample API      {sample}")
     urls = {"dummyjson": api or sample, "shop": f"{sample}{shop.PREFIX}"}
+    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     environment = {
         **inherited,
         **env_files.read_template(SETTINGS),
+        **({"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_AUTH_STRING": password} if password else {}),
         "PREFECT_HOME": str(folder / "prefect"),
         "BATON_API_URLS": json.dumps(json.loads(inherited.get("BATON_API_URLS", "{}")) | urls),
         env_files.SAMPLE_SECRET: shop.TOKEN,
@@ -141,7 +147,7 @@ def start_log_rotation(stack: Stack) -> None:
 
 
 def start_worker(stack: Stack, number: int = 1) -> None:
-    """Starts a process worker and waits until the server lists it as online; the workers share the servers evenly."""
+    """Starts a worker and waits until the server lists it as online; the workers share the servers evenly."""
     workers = stack.profile.workers
     name = "worker" if workers == 1 else f"worker-{number}"
     server = stack.apis[(number - 1) * len(stack.apis) // workers]
@@ -152,7 +158,8 @@ def start_worker(stack: Stack, number: int = 1) -> None:
             found = api.read_workers_for_work_pool(POOL)
         return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in found)
 
-    start(name, command, stack.folder, {**stack.environment, "PREFECT_API_URL": server}, ready=online)
+    own = {"PREFECT_API_URL": server, worker.SOCKET: str(socket_of(stack))}
+    start(name, command, stack.folder, {**stack.environment, **own}, ready=online)
 
 
 def start_prefork_engine(stack: Stack) -> None:
@@ -173,20 +180,26 @@ def socket_of(stack: Stack) -> Path:
     return stack.folder / "prefork" / "socket"
 
 
-def engine_command(stack: Stack) -> list[str]:
-    """The command that a worker runs for each flow run: a client of the prefork engine in place of an interpreter."""
-    start = ["-I", "-S", str(ENGINE / "client.py"), str(socket_of(stack))] if can_fork() else ["-m"]
-    return [sys.executable, *start, "prefect.engine"]
+def kind_of_worker() -> tuple[str, dict[str, Any]]:
+    """The type of the work pool and its base job template."""
+    if can_fork():
+        return PreforkWorker.type, PreforkWorker.get_default_base_job_template()
+    template = ProcessWorker.get_default_base_job_template()
+    # With a command a run costs one interpreter start; without one, Prefect starts a second to load the flow.
+    command = shlex.join([sys.executable, "-m", "prefect.engine"])
+    template["variables"]["properties"]["command"]["default"] = command
+    return ProcessWorker.type, template
 
 
 def make_work_pool(stack: Stack) -> None:
     """Makes the work pool and its two queues, unless they exist; extracts run without a limit."""
-    template = ProcessWorker.get_default_base_job_template()
-    # With a command a run costs one interpreter start; without one, Prefect starts a second to load the flow.
-    template["variables"]["properties"]["command"]["default"] = shlex.join(engine_command(stack))
+    kind, template = kind_of_worker()
     with client(stack) as api:
+        with suppress(ObjectNotFound):
+            if api.read_work_pool(POOL).type != kind:  # Of an earlier version; the type cannot be changed.
+                api.delete_work_pool(POOL)
         try:
-            api.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+            api.create_work_pool(WorkPoolCreate(name=POOL, type=kind, base_job_template=template))
         except ObjectAlreadyExists:
             api.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
         for queue, limit in (("extract", None), ("warehouse", stack.profile.transforms)):

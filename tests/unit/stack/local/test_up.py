@@ -1,5 +1,6 @@
 """What differs between systems."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from stack.local.profiles import Stack
 def test_runs_are_forked_on_linux_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack(tmp_path, ONE_MACHINE, (), {})
     monkeypatch.setattr(processes, "on_linux", lambda: True)
-    assert str(up.socket_of(stack)) in up.engine_command(stack)
+    kind, template = up.kind_of_worker()
+    assert kind == "prefork"
+    assert template["variables"]["properties"]["command"]["default"] is None
     monkeypatch.setattr(processes, "on_linux", lambda: False)
-    assert up.engine_command(stack) == [sys.executable, "-m", "prefect.engine"]
+    kind, template = up.kind_of_worker()
+    assert kind == "process"
+    command = template["variables"]["properties"]["command"]["default"]
+    assert command == shlex.join([sys.executable, "-m", "prefect.engine"])
     up.start_prefork_engine(stack)
     assert processes.running(tmp_path) == {}
