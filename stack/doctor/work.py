@@ -29,6 +29,8 @@ from stack.local.processes import running
 from stack.local.up import FORMER_DEPLOYMENTS, POOL
 
 QUEUES = ("extract", "warehouse")
+TYPES = ("prefork", "process")
+"""Of the work pool: both start a process of the worker's machine for each run."""
 CRASH_ZOMBIES = "crash-zombies/zombies"
 CRASH = "crash_runs_without_heartbeat"
 STARTS_DBT = ("transform_when_extract_finishes", "transform_when_all_extracts_finish")
@@ -59,16 +61,16 @@ def work_pool(target: Target) -> Iterator[Finding]:
         except ObjectNotFound:
             yield Finding(name, "error", f"{POOL} does not exist", f"prefect work-pool create {POOL} --type process")
             return
-    if pool.type != "process":
+    if pool.type not in TYPES:
         fix = f"prefect work-pool delete {POOL}, then prefect work-pool create {POOL} --type process"
-        yield Finding(name, "error", f"{POOL} is of type {pool.type}, expected process", fix)
+        yield Finding(name, "error", f"{POOL} is of type {pool.type}, expected {' or '.join(TYPES)}", fix)
     if pool.is_paused:
         yield Finding(name, "error", f"{POOL} is paused: nothing runs", f"prefect work-pool resume {POOL}")
     if pool.concurrency_limit is not None and pool.concurrency_limit < len(QUEUES):
         message = f"{POOL} allows {pool.concurrency_limit} run at a time: an extract keeps the transform from starting"
         yield Finding(name, "error", message, f"prefect work-pool clear-concurrency-limit {POOL}")
-    elif pool.type == "process" and not pool.is_paused:
-        yield Finding(name, "ok", f"{POOL}, of type process")
+    elif pool.type in TYPES and not pool.is_paused:
+        yield Finding(name, "ok", f"{POOL}, of type {pool.type}")
 
 
 def work_queues(target: Target) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 It is Prefect's process worker but for four things. A run is forked, so it needs no interpreter and no client process.
 What each run of the process worker opens for itself, two connections for events and one for signals, is opened once.
-The server is asked once for what it is asked twice, and told less: no *Submitting*, which lasts as long as a fork.
+The server is asked once for what it is asked twice, and there is no *Submitting*, which would last as long as a fork.
 The worker is woken by the server's events; its clock is the safety net.
 """
 

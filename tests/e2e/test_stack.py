@@ -102,7 +102,7 @@ def test_sources_of_two_systems_take_the_same_way_through_the_same_automation(st
     # Not by looking into the warehouse: a file that is held open for reading cannot be written.
     processes.wait_until(started_for_all, "a transform for each of the three to end", SECONDS)
     arguments = "\n".join(seen)
-    assert "prefect.engine" in arguments and TOKEN not in arguments
+    assert "engine/server.py" in arguments and TOKEN not in arguments
     assert TOKEN not in command(stack, "baton", "doctor", "--json")
     holding = [path for path in stack.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
     assert holding == [stack.folder / "stack.env"], "the file that gives it to who works with the stack"

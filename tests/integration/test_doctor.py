@@ -609,7 +609,7 @@ def test_each_thing_that_an_empty_server_lacks_is_named_with_the_command_that_ma
             found = faults_of()
         finally:
             api.delete_work_pool(up.POOL)
-    assert "baton is of type docker, expected process" in other
+    assert "baton is of type docker, expected prefork or process" in other
     assert found["baton/extract does not exist"] == "prefect work-queue create extract --pool baton"
     assert found["baton/warehouse does not exist"] == "prefect work-queue create warehouse --pool baton --limit 1"
     missing = "transform/warehouse: automations or flows start it, and it is not deployed"
@@ -620,22 +620,22 @@ def test_each_thing_that_an_empty_server_lacks_is_named_with_the_command_that_ma
 
 def test_processes_that_were_killed_are_named(stack: Stack) -> None:
     alive = processes.running(stack.folder)
-    for name in ("worker", "prefork-engine"):
-        os.killpg(alive[name], signal.SIGKILL)
+    os.killpg(alive["prefork-engine"], signal.SIGKILL)
+    (engine,) = (fault for fault in faults(examined(stack)) if fault.check == "engine")
+    assert "the prefork engine accepts no runs of worker" in engine.message
+    os.killpg(alive["worker"], signal.SIGKILL)
     found: list[Finding] = []
 
     def noticed() -> bool:
         found[:] = faults(examined(stack, PREFECT_WORKER_QUERY_SECONDS="0.4"))
         return sum(fault.check == "workers" for fault in found) == 2
 
-    processes.wait_until(noticed, "the doctor to miss the worker", 30, every=1)
+    processes.wait_until(noticed, "the doctor to miss the worker", 120, every=1)
     messages = [fault.message for fault in found]
     assert f"worker has ended; see {stack.folder / 'worker.log'}" in messages
     assert f"prefork-engine has ended; see {stack.folder / 'prefork-engine.log'}" in messages
     for name in ("extract", "warehouse"):
         assert any(f"no worker polled baton/{name} for 1" in message for message in messages)
-    (engine,) = (fault for fault in found if fault.check == "engine")
-    assert "the prefork engine accepts no runs" in engine.message
     assert not healthy(found)
 
 
