@@ -90,10 +90,10 @@ bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others
 	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 .PHONY: chaos
-chaos: $(VENV)/.installed-dev ## kill things for hours and count what is lost [LANDINGS=1000, SEED=, MINUTES=]
-	$(CLEAN) $(BIN)/pytest -m long tests/chaos
-	$(CLEAN) $(BIN)/python -m tests.chaos --landings $(or $(LANDINGS),1000) $(if $(SEED),--seed $(SEED)) \
-		$(if $(MINUTES),--minutes $(MINUTES))
+chaos: $(VENV)/.installed-dev ## kill things and count what is lost: one more piece of the record [MINUTES=30, SEED=, ARM=, REPORT=1, LONG=1]
+	$(if $(LONG),$(CLEAN) $(BIN)/pytest -m long tests/chaos)
+	$(CLEAN) $(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(foreach arm,$(ARM),--arm $(arm)) $(if $(REPORT),--report)
 
 # A warehouse of its own, built without a batch: the catalogue then has the columns' types, whatever data there are.
 DOCS := BATON_TARGET=dev BATON_WAREHOUSE=$(CURDIR)/dbt/target/docs.duckdb BATON_LANDING_ROOT=$(CURDIR)/dbt/target/no-landing \

@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ SOCKET = "PREFORK_SOCKET"
 PREPARE = "PREFORK_PREPARE"
 """The variable with the files that the worker's own engine runs before it forks, separated as in PATH."""
 READY_SECONDS = 120.0
+DEPLOYMENTS: ContextVar[dict[UUID, DeploymentResponse]] = ContextVar("DEPLOYMENTS")
+"""What the run that is being submitted has read."""
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled")
 WAKING = [f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "Late", *ENDS)]
 """Events after which a run may be due: it is new, or another has left its slot of the queue."""
@@ -117,6 +119,10 @@ class PreforkWorker(ProcessWorker):
         if result is None or result.status_code is None:
             raise RuntimeError("the flow run's process did not start")
         return ProcessWorkerResult(status_code=result.status_code, identifier=str(result.handle.pid))
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        DEPLOYMENTS.set({})  # For this task and those that it starts.
+        await super()._submit_run(flow_run)
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
         """Says nothing: *Pending* is followed by *Running* within a moment."""
@@ -327,12 +333,11 @@ class SharedContext(FlowRunExecutorContext):
 
 
 class Remembering:
-    """A client that reads no flow twice, and no deployment twice while a run is submitted."""
+    """A client that reads no flow twice, and no deployment twice for one run."""
 
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
         self._flows: dict[UUID, Flow] = {}
-        self._deployments: dict[UUID, tuple[float, DeploymentResponse]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -344,9 +349,8 @@ class Remembering:
         return self._flows[flow_id]
 
     async def read_deployment(self, deployment_id: UUID) -> DeploymentResponse:
-        """The deployment as it was within the last second."""
-        read_at, deployment = self._deployments.get(deployment_id, (-1.0, None))
-        if deployment is None or time.monotonic() - read_at > 1:
-            deployment = await self._client.read_deployment(deployment_id)
-            self._deployments[deployment_id] = time.monotonic(), deployment
-        return deployment.model_copy(deep=True)
+        """The deployment, as it was when the run that is being submitted asked first."""
+        known = DEPLOYMENTS.get({})
+        if deployment_id not in known:
+            known[deployment_id] = await self._client.read_deployment(deployment_id)
+        return known[deployment_id].model_copy(deep=True)

@@ -162,12 +162,18 @@ def start_worker(stack: Stack, number: int = 1) -> None:
     start(name, command, stack.folder, {**stack.environment, **own}, ready=online)
 
 
-def start_prefork_engine(stack: Stack) -> None:
-    """Starts the process that forks flow runs; see stack/engine/README.md."""
+def start_prefork_engine(stack: Stack, *preparations: Path) -> None:
+    """Starts the process that forks flow runs, after these preparations, too; see stack/engine/README.md."""
     if can_fork():
         socket_of(stack).unlink(missing_ok=True)  # A killed engine leaves it.
-        command = [sys.executable, str(ENGINE / "server.py"), str(socket_of(stack)), str(ENGINE / "prepare_dbt.py")]
-        start("prefork-engine", command, stack.folder, stack.environment, ready=socket_of(stack).exists)
+        command = [sys.executable, ENGINE / "server.py", socket_of(stack), ENGINE / "prepare_dbt.py", *preparations]
+        start(
+            "prefork-engine",
+            [str(part) for part in command],
+            stack.folder,
+            stack.environment,
+            ready=socket_of(stack).exists,
+        )
 
 
 def can_fork() -> bool:

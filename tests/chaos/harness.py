@@ -8,11 +8,9 @@ seconds, the least that Prefect takes, allow.
 
 import contextlib
 import os
-import shlex
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +19,9 @@ from uuid import UUID
 
 import duckdb
 import httpx
+import psutil
 import yaml
-from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -147,18 +146,28 @@ class Chaos:
             api.set_flow_run_state(run_id, Scheduled(name="AwaitingRetry"), force=True)
 
     def kill_outside(self, round_: Round) -> None:
-        """Kills worker or server so many tenths of a second into an extract by the worker, and starts it again."""
+        """Kills a part of the stack so many tenths of a second into an extract by the worker, and starts it again."""
         self.start(self.arm.extract_deployment, page_size=PAGE_SIZE)
         time.sleep(round_.times / 10 + (2 if round_.point != "server" else 0))
-        name = "server" if round_.point == "server" else "worker"
-        pid = processes.running(self.folder)[name]
-        # The worker's runs are processes of its group; they live on unless the machine is lost with all of it.
-        (os.kill if round_.point == "worker" else os.killpg)(pid, signal.SIGKILL)
+        alive = processes.running(self.folder)
+        if round_.point == "worker_with_its_runs":  # As when a machine is lost.
+            os.killpg(alive["worker"], signal.SIGKILL)
+            kill(self.forked())
+        elif round_.point == "watchers":
+            kill(process for process in self.forked() if process.ppid() == alive["prefork-engine"])
+        elif round_.point == "worker":  # Its runs live on.
+            os.kill(alive["worker"], signal.SIGKILL)
+        else:
+            os.killpg(alive[round_.point], signal.SIGKILL)
         points.fired_file(self.forks.folder, round_.point).touch()
         if round_.point == "server":
             # A landing while nobody takes the event.
             self.land(Landing("none", "none"))
         self.repair()
+
+    def forked(self) -> list[psutil.Process]:
+        """The processes of the flow runs that the engine has forked, and their watchers."""
+        return psutil.Process(processes.running(self.folder)["prefork-engine"]).children(recursive=True)
 
     def repair(self) -> None:
         """What an init system does: whatever is not running is started again."""
@@ -166,6 +175,8 @@ class Chaos:
         if "server" not in alive:
             port = int(self.stack.prefect_api.rpartition(":")[2].removesuffix("/api"))
             processes.start_prefect_server(self.folder, self.stack.environment, port)
+        if "prefork-engine" not in alive:
+            up.start_prefork_engine(self.stack, HERE / "prepare_points.py")
         if "worker" not in alive:
             up.start_worker(self.stack)
 
@@ -263,6 +274,13 @@ class Chaos:
         return state
 
 
+def kill(found: Iterable[psutil.Process]) -> None:
+    """Ends each by SIGKILL, unless it has ended meanwhile."""
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def active(stack: Stack, flows: Sequence[str]) -> list[FlowRun]:
     """Runs of the flows that are at work or due."""
     now = datetime.now(UTC)
@@ -294,7 +312,7 @@ def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
         os.environ |= arm.environment(folder, url)
         stack = up.start_stack(folder, api=url, port=processes.free_port(), schedules=False, say=lambda _: None)
         try:
-            use_victims(stack)
+            use_points(stack)
             with Forks(faults, stack.environment) as forks:
                 made = Chaos(arm, folder, stack, forks, api)
                 arm.prepare(made)
@@ -303,14 +321,10 @@ def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
             processes.stop_all(folder)
 
 
-def use_victims(stack: Stack) -> None:
-    """Every process that the worker starts has the points in it."""
-    with up.client(stack) as api:
-        template = api.read_work_pool(up.POOL).base_job_template
-        template["variables"]["properties"]["command"]["default"] = shlex.join(
-            [sys.executable, str(HERE / "victim.py")]
-        )
-        api.update_work_pool(up.POOL, WorkPoolUpdate(base_job_template=template))
+def use_points(stack: Stack) -> None:
+    """The engine again, with the points in every run that it forks."""
+    processes.stop(stack.folder, "prefork-engine")
+    up.start_prefork_engine(stack, HERE / "prepare_points.py")
 
 
 def run_every(stack: Stack, name: str, seconds: float) -> None:

@@ -96,14 +96,14 @@ def kill(name: str, room: Room, _: random.Random) -> str:
 
 
 def kill_worker(room: Room, chance: random.Random) -> str:
-    """SIGKILL for a worker and all that it has started, as when its machine is lost; one that has runs if there is."""
-    workers = sorted((name, pid) for name, pid in room.pids().items() if name.startswith("worker"))
-    name, pid = chance.choice([worker for worker in workers if children(worker[1])] or workers)
-    lost = family(pid)
-    for member in lost:
+    """SIGKILL for a worker and for every flow run, as when a machine is lost that the others share."""
+    name = chance.choice(sorted(name for name in room.pids() if name.startswith("worker")))
+    kill(name, room, chance)
+    lost = runs_of(room.pids()["prefork-engine"])
+    for run in lost:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
-    return f"{name} with {len(lost) - 1} processes of its runs"
+            os.kill(run, signal.SIGKILL)
+    return f"{name} and {len(lost)} flow runs"
 
 
 def kill_flow(room: Room, chance: random.Random) -> str:

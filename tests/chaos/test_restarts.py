@@ -34,12 +34,12 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 @contextmanager
 def held(chaos: Chaos, point: str) -> Iterator[None]:
     """Whoever comes to the point waits there until the block ends."""
-    keep = chaos.forks.folder / f"{point}.keep"
-    keep.touch()
+    hold = chaos.forks.folder / f"{point}.hold"
+    hold.touch()
     try:
         yield
     finally:
-        keep.unlink()
+        hold.unlink()
         (chaos.forks.folder / f"{point}.held").unlink(missing_ok=True)
 
 
@@ -102,6 +102,7 @@ def test_a_worker_lost_with_its_runs_leaves_a_queue_that_is_free_again_without_a
         wait_at(chaos, "transform.before_build")
         (lost,) = [run for run in chaos.active() if run.state_name == "Running" and run.name.startswith("transform")]
         kill_group(chaos, "worker")
+        harness.kill(chaos.forked())
     zombies = [lost.id]
     for name in ("Submitting", "InfrastructurePending"):  # Taken by the worker that is gone, never started.
         run_id = chaos.start("transform/warehouse")

@@ -366,3 +366,17 @@ def test_a_run_with_dbt_and_duckdb_ends_cleanly(engine: Engine, folder: Path) ->
     )
     done = engine.run(folder, "build")
     assert (done.returncode, done.stdout, done.stderr) == (0, "True [(42,)] [(1,)]\n", "")
+
+
+@pytest.mark.parametrize(("insecure", "printed"), [("false", "True True"), ("true", "True False")])
+def test_clients_of_a_run_share_what_they_check_certificates_with(
+    engine: Engine, folder: Path, insecure: str, printed: str
+) -> None:
+    (folder / "contexts.py").write_text(
+        "import ssl\n"
+        "from prefect.client.orchestration import SyncPrefectClient\n"
+        "first, second = (SyncPrefectClient('https://x/api')._client._transport._pool._ssl_context for _ in range(2))\n"
+        "print(first is second, first.verify_mode == ssl.CERT_REQUIRED)\n"
+    )
+    done = engine.run(folder, "contexts", PREFECT_API_TLS_INSECURE_SKIP_VERIFY=insecure)
+    assert (done.stdout, done.returncode) == (f"{printed}\n", 0), done.stderr

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.states import Cancelling
@@ -182,6 +182,15 @@ def test_an_edited_flow_is_what_runs_next(worker: Worker) -> None:
     worker.ended(worker.create())
     file.write_text(FLOW)
     assert "version 2" in worker.log.read_text()
+
+
+def test_what_is_changed_in_the_deployment_counts_for_the_next_run(worker: Worker) -> None:
+    for value in ("first", "second", "third"):
+        changed = DeploymentUpdate(job_variables={"env": {"A_VARIABLE": value}})
+        worker.client.update_deployment(worker.deployment, changed)
+        worker.ended(worker.create())
+        assert worker.log.read_text().rpartition("version 1, variable ")[2].startswith(value)
+    worker.client.update_deployment(worker.deployment, DeploymentUpdate(job_variables={}))
 
 
 def test_a_run_that_is_cancelled_ends_and_its_hook_has_run(worker: Worker) -> None:
