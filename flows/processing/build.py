@@ -127,12 +127,13 @@ def build_pending(pending: Pending, settings: Settings, run: TransformRun) -> Pr
         run.logger.warning("%d failed builds: trying the batches one by one", FAILURES_BEFORE_ISOLATION)
         return isolate(pending, settings, run)
     sources = {batch.source for batch in pending.manifests}
-    arguments = build_arguments(sources, pending.builds_everything, pending.full_refresh)
+    arguments = build_arguments(sources, pending.builds_everything, pending.full_refresh, pending.keeps_views)
     try:
         result = build_and_record(arguments, pending.manifests, pending.project, settings, run)
         if pending.builds_everything:
             with connect(settings) as connection:
                 delete_untested(connection)
+                ledger.record_views(connection, pending.project)
         return result
     except BuildError as error:
         counts = isinstance(error, DataError) and (pending.sources is None or len(pending.sources) == 1)

@@ -37,6 +37,11 @@ class Pending:
         return self.full_refresh or (self.sources is None and is_new)
 
     @property
+    def keeps_views(self) -> bool:
+        """Whether the staging views are those of this project, so that building them again would change nothing."""
+        return not self.builds_everything and self.snapshot.views_of == self.project
+
+    @property
     def held_back(self) -> list[str]:
         """The sources that a killed run has left batches held back of."""
         return [source for source in self.snapshot.held_back if self.sources is None or source in self.sources]

@@ -16,16 +16,21 @@ from flows.warehouse import dbt, ledger
 from flows.warehouse.connection import connect
 from flows.warehouse.ledger import Entry
 
+STAGING_VIEWS = "config.materialized:view,config.schema:staging"
 
-def build_arguments(sources: Iterable[str], everything: bool, full_refresh: bool = False) -> list[str]:
-    """dbt's arguments: build what the sources feed, or the whole project.
+
+def build_arguments(
+    sources: Iterable[str], everything: bool, full_refresh: bool = False, keep_views: bool = False
+) -> list[str]:
+    """dbt's arguments: build what the sources feed, or the whole project; or leave the staging views as they are.
 
     Unit tests are left out: they say something about a change of a model, and nothing about data. dbt's own JSON files
     are left to the builds of everything: they hold the whole project, twice, and took a third of a small build.
     """
     select = None if everything else " ".join(f"source:{source}+" for source in sorted(set(sources)))
     json_files = [] if everything else ["--no-write-json"]
-    return [*dbt.arguments("build", select, full_refresh), "--exclude-resource-type", "unit_test", *json_files]
+    views = ["--exclude", STAGING_VIEWS] if keep_views else []
+    return [*dbt.arguments("build", select, full_refresh), "--exclude-resource-type", "unit_test", *json_files, *views]
 
 
 def build_and_record(

@@ -40,6 +40,11 @@ COLUMNS = {
     "dbt_project": "text",
     "reading": "text",
 }
+VIEWS = (
+    "select md5(string_agg(view_name || sql, ' ' order by view_name)) from duckdb_views() "
+    "where database_name = current_database() and schema_name = 'staging'"
+)
+"""Of the staging views as they are; null if there is none."""
 FAILURES_KEPT = 5
 """Per batch; more than the failures after which batches are tried one by one."""
 REASON_LENGTH = 4000
@@ -106,6 +111,8 @@ class LedgerSnapshot:
     """Whether there is something that the server has no event of."""
     untested_marts: bool = False
     """Whether the last build of a mart failed or was killed; on the lake also while one is at work."""
+    views_of: str | None = None
+    """The dbt project that made the staging views, if they are as it made them."""
 
     def pending(self, landed: Iterable[Batch]) -> list[Batch]:
         """The landed batches that are neither processed nor in quarantine, in their order."""
@@ -127,6 +134,7 @@ def read(settings: Settings) -> LedgerSnapshot:
         project = connection.sql("select arg_max(dbt_project, processed_at) from ops.ledger").fetchone()
         finished, quarantined = unannounced(connection)
         untested = untested_marts(connection)
+        views = connection.sql(f"select dbt_project from ops.views where definitions = ({VIEWS})").fetchone()
     return LedgerSnapshot(
         frozenset(processed),
         frozenset((source, batch_id) for source, batch_id, held in quarantine if not held),
@@ -135,6 +143,7 @@ def read(settings: Settings) -> LedgerSnapshot:
         frozenset(source for source, _, held in quarantine if held),
         bool(finished or quarantined),
         bool(untested),
+        views[0] if views else None,
     )
 
 
@@ -173,6 +182,13 @@ def record(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> N
     connection.execute(
         "delete from ops.failures where (source, batch_id) in (select (source, batch_id) from ops.ledger)"
     )
+
+
+@transaction
+def record_views(connection: duckdb.DuckDBPyConnection, dbt_project: str) -> None:
+    """Enter the staging views as they are: a build of everything has just made all of them."""
+    connection.execute("delete from ops.views")
+    connection.execute(f"insert into ops.views select ({VIEWS}), ?, now()", [dbt_project])
 
 
 @dataclass(frozen=True)

@@ -80,12 +80,18 @@ def add_freshness(connection: Connection) -> None:
     )
 
 
+def add_views(connection: Connection) -> None:
+    """The staging views as the last build of everything left them."""
+    connection.execute("create table ops.views (definitions text, dbt_project text, built_at timestamptz)")
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     adopt_unversioned,
     add_publications,
     add_dropped,
     add_reading,
     add_freshness,
+    add_views,
 )
 
 

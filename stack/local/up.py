@@ -158,7 +158,10 @@ def start_worker(stack: Stack, number: int = 1) -> None:
             found = api.read_workers_for_work_pool(POOL)
         return any(worker.name == name and worker.status == WorkerStatus.ONLINE for worker in found)
 
-    own = {"PREFECT_API_URL": server, worker.SOCKET: str(socket_of(stack))}
+    own = {"PREFECT_API_URL": server}
+    if can_fork():
+        # Events wake it; the clock is for what they miss, and costs processor time.
+        own |= {worker.SOCKET: str(socket_of(stack)), "PREFECT_WORKER_QUERY_SECONDS": "1"}
     start(name, command, stack.folder, {**stack.environment, **own}, ready=online)
 
 

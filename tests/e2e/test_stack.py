@@ -16,7 +16,6 @@ from stack import demo
 from stack.local import processes, up
 from stack.local.profiles import Stack
 from stack.sample_api.shop import TOKEN
-from tests.support.demo import run_demo
 
 SECONDS = 120.0
 
@@ -185,7 +184,3 @@ def test_a_stack_that_is_started_again_goes_on_with_its_data_and_makes_nothing_t
         (processed,) = warehouse.sql("select list(batch_id) from ops.ledger").fetchall()[0]
     assert {batch.batch_id for batch in list_batches(again.landing)} == set(processed)
     assert len(processed) == len(before) + 1
-
-
-def test_the_demo_runs_the_three_chainings_and_leaves_nothing_running(tmp_path: Path) -> None:
-    run_demo(tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import duckdb
 import httpx
 import pytest
 from prefect import State
@@ -573,3 +574,23 @@ def test_a_run_of_the_core_needs_no_flow_and_sends_an_event_for_each_thing_that_
     since = batches[0].manifest().extracted_at
     wait_until(lambda: events.received(wanted, since).keys() == wanted, "an event for each batch", 30)
     assert room.rows("select count(*) from ops.ledger where announced") == [(2,)]
+
+
+def test_staging_views_are_built_again_only_where_they_are_not_what_the_last_complete_build_made(room: Room) -> None:
+    def built() -> set[str]:
+        land(room)
+        run_ = TransformRun(str(uuid4()), datetime.now(UTC), logging.getLogger("test"))
+        result = process_pending(Settings(), run_, full_refresh=False, wait=True)
+        assert len(result.entries) == 1
+        return {node.name for node in result.nodes if node.name.startswith("stg_")}
+
+    everything = built()
+    assert everything
+    assert built() == set()
+    with duckdb.connect(str(room.warehouse)) as connection:
+        connection.execute("create or replace view staging.stg_dummyjson__product_tags as select 'mine' as tag")
+    assert "stg_dummyjson__product_tags" in built(), "a view that somebody has changed"
+    with duckdb.connect(str(room.warehouse)) as connection:
+        connection.execute("drop view staging.stg_dummyjson__product_tags")
+    assert "stg_dummyjson__product_tags" in built(), "a view that somebody has dropped"
+    assert built() == set()
