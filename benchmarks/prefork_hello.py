@@ -39,7 +39,7 @@ from prefect import flow
 def hello():
     print("hello")
 """
-TYPES = {"process": ProcessWorker, "prefork": PreforkWorker}
+TYPES: dict[str, type[ProcessWorker]] = {"process": ProcessWorker, "prefork": PreforkWorker}
 STAGES = ("running", "completed", "cpu")
 
 

@@ -121,7 +121,7 @@ def share_tls_contexts() -> None:
     shared.__dict__.update(ssl.__dict__)
     shared.__dict__["create_default_context"] = functools.lru_cache(ssl.create_default_context)
     shared.create_default_context(cafile=certifi.where())
-    prefect.client.orchestration.ssl = shared
+    prefect.client.orchestration.ssl = shared  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ class PreforkWorker(ProcessWorker):
 
     type = "prefork"
     job_configuration = ProcessJobConfiguration
-    job_configuration_variables = ProcessVariables
+    job_configuration_variables = ProcessVariables  # type: ignore[assignment]
     _display_name = "Prefork"
     _description = "Execute flow runs as forks of a process that has imported Prefect, and what else is slow, already."
     _documentation_url = ""
@@ -129,6 +129,7 @@ class PreforkWorker(ProcessWorker):
 
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Without waiting for the server's answer."""
+        assert self._runs_task_group is not None
         self._runs_task_group.start_soon(super()._give_worker_labels_to_flow_run, flow_run_id)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -139,7 +140,7 @@ class PreforkWorker(ProcessWorker):
     async def _initialize_after_sync(self) -> None:
         first = not self._has_successfully_synced
         await super()._initialize_after_sync()
-        if first and self._has_successfully_synced:
+        if first and self._has_successfully_synced and self._runs_task_group is not None:
             self._runs_task_group.start_soon(self._poll_when_woken)
 
     async def _poll_when_woken(self) -> None:
@@ -184,24 +185,26 @@ class Engine:
             return
         with tempfile.TemporaryDirectory(prefix="prefork-", ignore_cleanup_errors=True) as folder:
             self.socket = str(Path(folder) / "socket")
-            self.start_again()
+            process = self.start_again()
             with anyio.move_on_after(READY_SECONDS):
-                while self._process and self._process.poll() is None and not Path(self.socket).exists():
+                while process and process.poll() is None and not Path(self.socket).exists():
                     await anyio.sleep(0.05)
             try:
                 yield
             finally:
-                self._process.terminate()
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._process.wait)
+                if process := self._process:  # Another than at first, if that has ended.
+                    process.terminate()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(process.wait)
 
-    def start_again(self) -> None:
-        """Starts the worker's own engine if it has ended."""
+    def start_again(self) -> "subprocess.Popen[bytes] | None":
+        """Starts the worker's own engine if it has ended; its process."""
         if self._own and (self._process is None or self._process.poll() is not None):
             command = [sys.executable, str(Path(__file__).with_name("server.py")), self.socket, *self._prepare]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        return self._process
 
-    def fork(self, folder: Path, environment: dict[str, str], streams: tuple[int, int, int]) -> "ForkedRun":
+    def fork(self, folder: object, environment: dict[str, str], streams: tuple[int, int, int]) -> "ForkedRun":
         """A run of `prefect.engine` in a fork; NoEngine or OSError if there is none, and nothing has begun."""
         if not self.socket:
             raise NoEngine("flow runs are forked on Linux only")
@@ -291,7 +294,7 @@ class ForkStarter(EngineCommandStarter):
             self._engine.start_again()
             await super().start(flow_run, task_status)
             return
-        task_status.started(ProcessHandle(run, termination_scope=run))
+        task_status.started(ProcessHandle(run, termination_scope=run))  # type: ignore[arg-type]
         try:
             await run.wait()
         except BaseException:
@@ -308,6 +311,7 @@ class ForkStarter(EngineCommandStarter):
             "PREFECT__FLOW_RUN_ID": str(flow_run.id),
             "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
         }
+        assert self._control_channel is not None
         with contextlib.suppress(RuntimeError):  # Without it a cancelled run still gets its SIGTERM.
             port, token = self._control_channel.register(flow_run.id)
             of_run |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}

@@ -55,7 +55,7 @@ def run_arm(arm: Arm, arguments: Namespace) -> int:
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
     began, stamp = time.monotonic(), datetime.now(UTC)
     folder: Path = arguments.folder.absolute() / f"{arm.name}-{stamp:%Y%m%dT%H%M%S}"
-    piece = {"arm": arm.name, "seed": seed, "began_at": stamp.isoformat(timespec="seconds")} | of_this_code()
+    piece: Piece = {"arm": arm.name, "seed": seed, "began_at": stamp.isoformat(timespec="seconds")} | of_this_code()
     print(f"{arm.name}: seed {seed}", flush=True)
     with chaos(arm, folder) as running:
         entries: list[dict[str, Any]] = []
