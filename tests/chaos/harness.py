@@ -158,7 +158,7 @@ class Chaos:
         elif round_.point == "worker":  # Its runs live on.
             os.kill(alive["worker"], signal.SIGKILL)
         else:
-            os.killpg(alive[round_.point], signal.SIGKILL)
+            os.killpg(alive[round_.point.replace("_", "-")], signal.SIGKILL)
         points.fired_file(self.forks.folder, round_.point).touch()
         if round_.point == "server":
             # A landing while nobody takes the event.

@@ -18,7 +18,7 @@ from uuid import uuid4
 EXTRACT = ("extract.writing", "extract.before_publishing", "extract.before_event", "extract.after_event")
 TRANSFORM = ("transform.before_build", "transform.during_build", "transform.before_ledger", "transform.after_ledger")
 ORCHESTRATE = ("orchestrate.waiting",)
-FROM_OUTSIDE = ("worker", "worker_with_its_runs", "watchers", "prefork-engine", "server")
+FROM_OUTSIDE = ("worker", "worker_with_its_runs", "watchers", "prefork_engine", "server")
 """What the harness itself kills: no process comes to these by itself."""
 
 MOST = {"extract.writing": 3, "extract.before_publishing": 2, "transform.during_build": 60, "orchestrate.waiting": 2}

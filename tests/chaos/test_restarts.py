@@ -34,12 +34,12 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 @contextmanager
 def held(chaos: Chaos, point: str) -> Iterator[None]:
     """Whoever comes to the point waits there until the block ends."""
-    hold = chaos.forks.folder / f"{point}.hold"
-    hold.touch()
+    file = chaos.forks.folder / f"{point}.hold"
+    file.touch()
     try:
         yield
     finally:
-        hold.unlink()
+        file.unlink()
         (chaos.forks.folder / f"{point}.held").unlink(missing_ok=True)
 
 
