@@ -24,7 +24,6 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 LAZY_IMPORTS = (
     "anyio._backends._asyncio",
@@ -60,7 +59,7 @@ class Refused(Exception):
 def main(path: Path, preparations: list[str]) -> None:
     """Prepares, then serves until SIGTERM comes or its input, if that is a pipe, closes; a fork runs its module."""
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     make_folder(path.parent)
     prepare(path.parent, preparations)
     with listening(path) as listener:
@@ -68,14 +67,6 @@ def main(path: Path, preparations: list[str]) -> None:
         request = serve(listener)
     become(request)
     runpy.run_module(request.module[0], run_name="__main__", alter_sys=True)
-
-
-def end(*_: object) -> NoReturn:
-    """Ends the engine, and with it the runs whose worker has gone; those that are watched by one go on."""
-    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGTERM)
-    sys.exit(0)
 
 
 def make_folder(folder: Path) -> None:
@@ -151,6 +142,7 @@ def serve(listener: socket.socket) -> Request:
     Reads nothing, so no client can block another.
     """
     signal.signal(signal.SIGCHLD, collect_children)
+    engine = os.getpid()
     of_parent = [0] if stat.S_ISFIFO(os.fstat(0).st_mode) else []
     while True:
         ready, _, _ = select.select([listener, *of_parent], [], [])
@@ -160,7 +152,7 @@ def serve(listener: socket.socket) -> Request:
         with connection, contextlib.suppress(OSError):  # If the fork fails, the client sees the connection close.
             if os.fork() == 0:
                 listener.close()
-                return start(connection)
+                return start(connection, engine)
 
 
 def collect_children(*_: object) -> None:
@@ -170,11 +162,11 @@ def collect_children(*_: object) -> None:
             pass
 
 
-def start(connection: socket.socket) -> Request:
+def start(connection: socket.socket, engine: int) -> Request:
     """Forks the process of one flow run and returns in it; the calling process watches it and exits."""
     os.setsid()  # A signal to the engine's process group does not reach the runs.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         request = receive(connection)
         refuse_what_differs(request)
@@ -187,7 +179,6 @@ def start(connection: socket.socket) -> Request:
         os._exit(1)
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setpgid(0, 0)
         for descriptor, stream in enumerate(streams):
             os.dup2(stream, descriptor)
@@ -195,7 +186,7 @@ def start(connection: socket.socket) -> Request:
     for stream in streams:
         os.close(stream)
     with contextlib.suppress(OSError):
-        watch(connection, child, goes_on_alone=mode == GO_ON_ALONE)
+        watch(connection, child, engine, goes_on_alone=mode == GO_ON_ALONE)
     os._exit(0)
 
 
@@ -254,18 +245,22 @@ def importable(folder: str) -> Iterator[str]:
                 yield entry.name
 
 
-def watch(connection: socket.socket, child: int, goes_on_alone: bool) -> None:
+def watch(connection: socket.socket, child: int, engine: int, goes_on_alone: bool) -> None:
     """Passes signals to the child and its exit to who started it.
 
-    A lost client kills the child. A lost worker does not; SIGTERM, which the engine passes on when it is ended, does.
+    A lost client kills the child. A lost worker does not, as long as the engine is there: where both are gone, somebody
+    has stopped all of it.
     """
     connection.sendall(b"%d\n" % child)
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     poll.register(connection, select.POLLIN)
+    alone = False
     while True:
-        for descriptor, _ in poll.poll():
+        if alone and os.getppid() != engine:
+            os.killpg(child, signal.SIGKILL)
+        for descriptor, _ in poll.poll(1000 if alone else None):
             if descriptor == ended:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 connection.sendall(b"exit %d\n" % code if code >= 0 else b"signal %d\n" % -code)
@@ -276,7 +271,7 @@ def watch(connection: socket.socket, child: int, goes_on_alone: bool) -> None:
                 numbers = b""
             if not numbers and goes_on_alone:
                 poll.unregister(connection)
-                signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+                alone = True
             elif not numbers:
                 os.killpg(child, signal.SIGKILL)
                 return
