@@ -6,6 +6,7 @@ small project triggers that here, so that a flow run starts with the second invo
 
 import contextlib
 import gc
+import os
 import tempfile
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -57,6 +58,8 @@ def warm_up(folder: Path) -> None:
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
+for name in [name for name in os.environ if name.startswith("DBT_")]:
+    del os.environ[name]  # Of the runs' project, not of this one; each run brings its own.
 with tempfile.TemporaryDirectory() as folder:
     warm_up(Path(folder))
 # The default connection of duckdb has a thread; its next user gets a new one.

@@ -380,3 +380,15 @@ def test_clients_of_a_run_share_what_they_check_certificates_with(
     )
     done = engine.run(folder, "contexts", PREFECT_API_TLS_INSECURE_SKIP_VERIFY=insecure)
     assert (done.stdout, done.returncode) == (f"{printed}\n", 0), done.stderr
+
+
+def test_an_engine_is_prepared_whatever_dbt_is_to_build_in_its_runs(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBT_TARGET", "prod")
+    engine = start_engine(tmp_path / "engine", ENGINE / "prepare_dbt.py")
+    try:
+        (folder / "target.py").write_text("import os; print(os.environ['DBT_TARGET'])\n")
+        assert engine.run(folder, "target").stdout == "prod\n"
+    finally:
+        processes.stop(tmp_path / "engine", "engine")
