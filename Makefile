@@ -70,16 +70,11 @@ lint: $(VENV)/.installed-dev ## format check, lint, types and import rules, of P
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/baton source check --no-secrets
 
-# In the order of the folders: the many short unit tests at the end fill the gaps that the long ones leave. Three
-# processes for two cores, because each waits a third of its time.
-PYTEST := $(CLEAN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# In the order of the folders: the many short unit tests at the end fill the gaps that the long ones leave.
+PYTEST := $(CLEAN) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## lint, and every test that needs nothing beside: chaos, dbt, e2e, integration, unit
-	@$(MAKE) --no-print-directory -j 2 lint tests-only
-
-.PHONY: tests-only
-tests-only: $(VENV)/.installed-dev
+test: lint ## lint, then every test that needs nothing beside: chaos, dbt, e2e, integration, unit
 	$(PYTEST) --ignore tests/scale --ignore tests/habits
 
 .PHONY: test-scale

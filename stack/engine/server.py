@@ -256,11 +256,11 @@ def watch(connection: socket.socket, child: int, engine: int, goes_on_alone: boo
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     poll.register(connection, select.POLLIN)
-    alone = False
+    detached = False
     while True:
-        if alone and os.getppid() != engine:
+        if detached and os.getppid() != engine:
             os.killpg(child, signal.SIGKILL)
-        for descriptor, _ in poll.poll(1000 if alone else None):
+        for descriptor, _ in poll.poll(1000 if detached else None):
             if descriptor == ended:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 connection.sendall(b"exit %d\n" % code if code >= 0 else b"signal %d\n" % -code)
@@ -271,7 +271,7 @@ def watch(connection: socket.socket, child: int, engine: int, goes_on_alone: boo
                 numbers = b""
             if not numbers and goes_on_alone:
                 poll.unregister(connection)
-                alone = True
+                detached = True
             elif not numbers:
                 os.killpg(child, signal.SIGKILL)
                 return
