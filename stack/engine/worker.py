@@ -42,6 +42,8 @@ SOCKET = "PREFORK_SOCKET"
 """The variable that names the socket of an engine that runs already; without it the worker starts one of its own."""
 PREPARE = "PREFORK_PREPARE"
 """The variable with the files that the worker's own engine runs before it forks, separated as in PATH."""
+WANTS_PACKAGES = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
+"""Prefect's variable for a run whose packages are installed first: not those of the engine."""
 READY_SECONDS = 120.0
 DEPLOYMENTS: ContextVar[dict[UUID, DeploymentResponse]] = ContextVar("DEPLOYMENTS")
 """What the run that is being submitted has read."""
@@ -89,8 +91,8 @@ class PreforkWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: "anyio.abc.TaskStatus[int] | None" = None,
     ) -> ProcessWorkerResult:
-        """Runs a flow run in a fork to its end; in an interpreter of its own if it brings a command."""
-        if configuration._command_configured:
+        """Runs a flow run in a fork to its end; as the process worker does if it brings a command or wants packages."""
+        if configuration._command_configured or configuration.env.get(WANTS_PACKAGES):
             return await super().run(flow_run, configuration, task_status)
         with contextlib.ExitStack() as stack:
             folder = configuration.working_dir or stack.enter_context(tempfile.TemporaryDirectory(suffix="prefect"))

@@ -55,6 +55,9 @@ def probe(wait: bool = False, exit_code: int = 0):
         os._exit(exit_code)
 """
 
+LACKS_ENGINE = "no prefork engine, this run starts its own interpreter"
+"""What is logged for a run that is not forked."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -97,11 +100,6 @@ class Worker:
         if self.kind == "process":
             return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[-1])
         return psutil.Process(process).ppid()
-
-    @property
-    def lacks_engine(self) -> str:
-        """What is logged for a run that is not forked."""
-        return "no prefork engine, this run starts its own interpreter"
 
 
 def start_worker(client: SyncPrefectClient, folder: Path, pool: str, environment: dict[str, str]) -> int:
@@ -165,7 +163,7 @@ def test_what_a_run_logs_and_prints_is_in_the_api_and_in_the_workers_output(work
 
     processes.wait_until(lambda: wanted <= logged(), "the lines to be in the API", SECONDS)
     processes.wait_until(lambda: all(line in worker.log.read_text() for line in wanted), "the output", SECONDS)
-    assert worker.lacks_engine not in worker.log.read_text()
+    assert LACKS_ENGINE not in worker.log.read_text()
 
 
 def test_variables_and_settings_of_a_run_are_its_own(worker: Worker) -> None:
@@ -249,7 +247,7 @@ def test_runs_go_on_when_the_engine_is_killed_and_those_that_follow_do_without_i
     state = worker.ended(worker.create()).state
     assert state is not None
     assert state.is_completed(), state
-    assert worker.lacks_engine in worker.log.read_text()
+    assert LACKS_ENGINE in worker.log.read_text()
 
 
 def test_a_run_goes_on_when_its_worker_is_killed(prefork: Worker) -> None:
@@ -305,7 +303,7 @@ def test_a_worker_without_a_socket_starts_an_engine_and_another_when_it_ends(pre
     first.kill()
     processes.wait_until(lambda: first.status() == psutil.STATUS_ZOMBIE, "the engine to be gone", SECONDS)
     prefork.ended(prefork.create())
-    assert prefork.lacks_engine in prefork.log.read_text()
+    assert LACKS_ENGINE in prefork.log.read_text()
     (second,) = (engine for engine in engines() if engine.pid != first.pid)
     processes.wait_until(lambda: worker_has_forked(prefork), "another engine to fork", SECONDS)
     os.kill(pid, signal.SIGKILL)
