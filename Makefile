@@ -72,10 +72,20 @@ lint: $(VENV)/.installed-dev ## format check, lint, types and import rules, of P
 
 # In the order of the folders: the many short unit tests at the end fill the gaps that the long ones leave.
 PYTEST := $(CLEAN) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+WHOLE_STACK := tests/chaos tests/e2e tests/integration/engine tests/integration/test_doctor.py
+APART := $(WHOLE_STACK) tests/dbt tests/scale tests/habits
 
 .PHONY: test
-test: lint ## lint, then every test that needs nothing beside: chaos, dbt, e2e, integration, unit
-	$(PYTEST) --ignore tests/scale --ignore tests/habits
+test: $(VENV)/.installed-dev ## the tests of flows and automations, on a real server: under ten minutes
+	$(PYTEST) $(addprefix --ignore ,$(APART))
+
+.PHONY: test-dbt
+test-dbt: $(VENV)/.installed-dev ## the tests of the dbt project, which need no server
+	$(PYTEST) tests/dbt
+
+.PHONY: test-stack
+test-stack: $(VENV)/.installed-dev ## the tests of server, worker and engine together: end to end, doctor, chaos
+	$(PYTEST) $(WHOLE_STACK)
 
 .PHONY: test-scale
 test-scale: $(VENV)/.installed-dev ## the tests of the scale profile, which want Postgres and Redis
@@ -84,6 +94,9 @@ test-scale: $(VENV)/.installed-dev ## the tests of the scale profile, which want
 .PHONY: test-habits
 test-habits: $(VENV)/.installed-dev ## clones on machines with other habits: paths, users, limits, ports, settings
 	$(CLEAN) $(BIN)/pytest tests/habits
+
+.PHONY: test-all
+test-all: lint test test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them: three quarters of an hour
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]

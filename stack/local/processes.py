@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -105,7 +106,7 @@ def start(
         raise StackError(f"{name} already runs; `make down` ends it")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"
-    with log.open("ab") as output:
+    with log.open("ab") as output, interruptible():
         began_at = output.tell()  # What an earlier process of the name has logged is not its reason.
         process = subprocess.Popen(
             command,
@@ -127,6 +128,24 @@ def start(
             raise StackError(f"{error}. {log} says:\n{reason}") from None
         raise
     return process.pid
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """What is started in the block can be interrupted.
+
+    A script's job in the background ignores SIGINT, and what it starts would, too. But Prefect's worker, when it gets a
+    SIGTERM, ends itself by a SIGINT.
+    """
+    main = threading.current_thread() is threading.main_thread()  # Only there can a signal's handler be set.
+    if not main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _wait_until_ready(

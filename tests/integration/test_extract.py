@@ -184,6 +184,7 @@ def test_a_server_that_is_gone_after_landing_leaves_a_batch_and_says_that_it_is_
     with prefect_server(folder, port=free_port()) as url, room.api(products=5):
         room.patch.setenv("PREFECT_API_URL", url)
         room.patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+        room.patch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")  # It would be tried for a minute at the end.
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.PIPE,

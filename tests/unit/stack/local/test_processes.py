@@ -45,6 +45,21 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_job_in_the_background_starts_can_be_interrupted(tmp_path: Path) -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGINT), flush=True); signal.pause()"
+    log = tmp_path / "child.log"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # As a shell's script does for `command &`.
+    try:
+        processes.start(
+            "child", [sys.executable, "-c", code], tmp_path, os.environ, ready=lambda: "\n" in log.read_text()
+        )
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+        processes.stop_all(tmp_path)
+    assert "default_int_handler" in log.read_text()
+
+
 def test_a_killed_process_is_not_running_before_its_parent_has_waited_for_it(tmp_path: Path, family: int) -> None:
     os.killpg(family, signal.SIGKILL)
     processes.wait_until(lambda: processes.running(tmp_path) == {}, "the process to end", 10)
