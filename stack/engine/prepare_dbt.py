@@ -11,6 +11,8 @@ import tempfile
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+import asyncpg
+import cronsim
 import dbt_common.clients.agate_helper
 import duckdb
 import prefect_dbt

@@ -36,6 +36,8 @@ LAZY_IMPORTS = (
 )
 """The modules of Prefect that a flow run imports, most of them at first use."""
 GO_ON_ALONE = b"\1"
+FLOW_FOLDER, FLOW_ENTRYPOINT = "PREFORK_FLOW_FOLDER", "PREFECT__FLOW_ENTRYPOINT"
+"""How the worker says where a run's flow is."""
 STARTED_WITH = dict(os.environ)
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_")
 """Prefixes of the variables that an interpreter and its libraries read only when they start."""
@@ -89,6 +91,7 @@ def prepare(home: Path, preparations: list[str]) -> None:
     for name in LAZY_IMPORTS:
         importlib.import_module(name)
     share_tls_contexts()
+    complete_models()
     for file in preparations:
         runpy.run_path(file)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
@@ -111,8 +114,21 @@ def share_tls_contexts() -> None:
     shared = types.ModuleType("ssl")
     shared.__dict__.update(ssl.__dict__)
     shared.__dict__["create_default_context"] = functools.lru_cache(ssl.create_default_context)
-    shared.create_default_context(cafile=certifi.where())
+    shared.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
     prefect.client.orchestration.ssl = shared  # type: ignore[attr-defined]
+
+
+def complete_models() -> None:
+    """Builds the validators of Prefect's models, which pydantic otherwise builds at their first use: in each run."""
+    from pydantic import BaseModel
+    from pydantic.errors import PydanticUndefinedAnnotation
+
+    known = [BaseModel]
+    for model in known:
+        known += (each for each in model.__subclasses__() if each not in known)
+        if not model.__pydantic_complete__ and model.__module__.startswith("prefect."):
+            with contextlib.suppress(PydanticUndefinedAnnotation):  # It refers to what is not imported yet.
+                model.model_rebuild()
 
 
 @contextlib.contextmanager
@@ -310,6 +326,27 @@ def become_prefect() -> None:
     if logging_settings() != ours or any(name.startswith("PREFECT_LOGGING_") for name in os.environ):
         set_up_logging()
     prefect._initialize_plugins()
+    if folder := os.environ.pop(FLOW_FOLDER, None):
+        load_flow_from(folder)
+
+
+def load_flow_from(folder: str) -> None:
+    """Has Prefect's engine enter the folder and load the flow there that the worker has named.
+
+    The name is then taken out of the environment: what the flow starts is not for it.
+    """
+    import prefect.flow_engine
+
+    load_flow = prefect.flow_engine.load_flow
+
+    def load(flow_run: object) -> object:
+        os.chdir(folder)
+        try:
+            return load_flow(flow_run)  # type: ignore[arg-type]
+        finally:
+            del os.environ[FLOW_ENTRYPOINT]
+
+    prefect.flow_engine.load_flow = load  # type: ignore[assignment]
 
 
 def logging_settings() -> list[object]:

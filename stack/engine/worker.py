@@ -44,6 +44,10 @@ PREPARE = "PREFORK_PREPARE"
 """The variable with the files that the worker's own engine runs before it forks, separated as in PATH."""
 WANTS_PACKAGES = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 """Prefect's variable for a run whose packages are installed first: not those of the engine."""
+FLOW_FOLDER = "PREFORK_FLOW_FOLDER"
+"""The variable with the folder that a run enters before it loads its flow, as `server.py` knows it, too."""
+FLOW_ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
+"""Prefect's variable for a flow that is loaded without asking for the deployment."""
 READY_SECONDS = 120.0
 DEPLOYMENTS: ContextVar[dict[UUID, DeploymentResponse]] = ContextVar("DEPLOYMENTS")
 """What the run that is being submitted has read."""
@@ -100,6 +104,7 @@ class PreforkWorker(ProcessWorker):
             warnings.simplefilter("ignore", DeprecationWarning)
             starter = ForkStarter(
                 self._engine,
+                await self._code_of(flow_run),
                 cwd=Path(folder).resolve(),
                 env=configuration.env,
                 stream_output=configuration.stream_output,
@@ -121,6 +126,21 @@ class PreforkWorker(ProcessWorker):
         if result is None or result.status_code is None:
             raise RuntimeError("the flow run's process did not start")
         return ProcessWorkerResult(status_code=result.status_code, identifier=str(result.handle.pid))
+
+    async def _code_of(self, flow_run: FlowRun) -> dict[str, str]:
+        """Variables that say where a run's flow is; none unless all that its pull steps do is to enter a folder.
+
+        The run then need not ask for its deployment, nor run the step.
+        """
+        if flow_run.deployment_id is None:
+            return {}
+        deployment = await self.client.read_deployment(flow_run.deployment_id)
+        match deployment.pull_steps:
+            case [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}] if (
+                deployment.entrypoint and Path(folder).is_dir()
+            ):
+                return {FLOW_FOLDER: folder, FLOW_ENTRYPOINT: deployment.entrypoint}
+        return {}
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         DEPLOYMENTS.set({})  # For this task and those that it starts.
@@ -275,9 +295,11 @@ class ForkedRun:
 class ForkStarter(EngineCommandStarter):
     """Starts a flow run in a fork, or, where there is no engine, in an interpreter, as its parent class does."""
 
-    def __init__(self, engine: Engine, **options: Any) -> None:
+    def __init__(self, engine: Engine, code: dict[str, str], **options: Any) -> None:
         super().__init__(**options)
         self._engine = engine
+        self._code = code
+        """Variables that tell a fork where the flow is; an interpreter asks the server."""
 
     async def start(
         self, flow_run: FlowRun, task_status: "anyio.abc.TaskStatus[ProcessHandle]" = anyio.TASK_STATUS_IGNORED
@@ -317,7 +339,7 @@ class ForkStarter(EngineCommandStarter):
         with contextlib.suppress(RuntimeError):  # Without it a cancelled run still gets its SIGTERM.
             port, token = self._control_channel.register(flow_run.id)
             of_run |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
-        given = {**os.environ, **self._env, **settings, **of_run}
+        given = {**os.environ, **self._env, **settings, **of_run, **self._code}
         return {name: value for name, value in given.items() if value is not None}
 
 
