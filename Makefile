@@ -73,11 +73,16 @@ lint: $(VENV)/.installed-dev ## format check, lint, types and import rules, of P
 # In the order of the folders: the many short unit tests at the end fill the gaps that the long ones leave.
 PYTEST := $(CLEAN) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 WHOLE_STACK := tests/chaos tests/e2e tests/integration/engine tests/integration/test_doctor.py
-APART := $(WHOLE_STACK) tests/dbt tests/scale tests/habits
+AUTOMATIONS := tests/unit/automations tests/integration/automations
+APART := $(WHOLE_STACK) $(AUTOMATIONS) tests/dbt tests/scale tests/habits
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## the tests of flows and automations, on a real server: under ten minutes
+test: $(VENV)/.installed-dev ## the tests of flows and their server: under ten minutes
 	$(PYTEST) $(addprefix --ignore ,$(APART))
+
+.PHONY: test-automations
+test-automations: $(VENV)/.installed-dev ## the tests of the automations' tool
+	$(PYTEST) $(AUTOMATIONS)
 
 .PHONY: test-dbt
 test-dbt: $(VENV)/.installed-dev ## the tests of the dbt project, which need no server
@@ -96,7 +101,7 @@ test-habits: $(VENV)/.installed-dev ## clones on machines with other habits: pat
 	$(CLEAN) $(BIN)/pytest tests/habits
 
 .PHONY: test-all
-test-all: lint test test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them: three quarters of an hour
+test-all: lint test test-automations test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them: three quarters of an hour
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]

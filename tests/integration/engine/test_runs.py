@@ -47,6 +47,7 @@ def probe(wait: bool = False, exit_code: int = 0):
     get_run_logger().info("version 1, variable %s, retries %s", os.environ.get("A_VARIABLE"),
                           get_current_settings().client.max_retries)
     print("printed")
+    print("in", os.getcwd(), "entrypoint", os.environ.get("PREFECT__FLOW_ENTRYPOINT"))
     name = FOLDER / f"{flow_run.id}.holding"
     name.write_text(str(os.getpid()))
     while wait and not (FOLDER / f"{flow_run.id}.go").exists():
@@ -176,10 +177,10 @@ def test_variables_and_settings_of_a_run_are_its_own(worker: Worker) -> None:
 def test_an_edited_flow_is_what_runs_next(worker: Worker) -> None:
     worker.ended(worker.create())
     file = worker.folder / "probe.py"
-    file.write_text(FLOW.replace("version 1", "version 2"))
+    file.write_text(FLOW.replace("version 1", "version two"))  # Bytecode of a file of the same second and size is used.
     worker.ended(worker.create())
     file.write_text(FLOW)
-    assert "version 2" in worker.log.read_text()
+    assert "version two" in worker.log.read_text()
 
 
 def test_what_is_changed_in_the_deployment_counts_for_the_next_run(worker: Worker) -> None:
@@ -189,6 +190,22 @@ def test_what_is_changed_in_the_deployment_counts_for_the_next_run(worker: Worke
         worker.ended(worker.create())
         assert worker.log.read_text().rpartition("version 1, variable ")[2].startswith(value)
     worker.client.update_deployment(worker.deployment, DeploymentUpdate(job_variables={}))
+
+
+@pytest.mark.parametrize("folders", [["{}"], ["{}/elsewhere", "{}"]], ids=["one step", "two steps"])
+def test_a_run_is_where_its_pull_steps_lead_and_one_that_enters_a_folder_costs_no_step(
+    prefork: Worker, folders: list[str]
+) -> None:
+    (prefork.folder / "elsewhere").mkdir()
+    enter = "prefect.deployments.steps.set_working_directory"
+    steps = [{enter: {"directory": folder.format(prefork.folder)}} for folder in folders]
+    prefork.client.update_deployment(prefork.deployment, DeploymentUpdate(pull_steps=steps))
+    run = prefork.ended(prefork.create())
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    shown = f"in {prefork.folder} entrypoint None"
+    processes.wait_until(lambda: shown in prefork.log.read_text(), "the output", SECONDS)
+    assert ("deployment pull step" in prefork.log.read_text()) == (len(steps) > 1)
 
 
 def test_a_run_that_is_cancelled_ends_and_its_hook_has_run(worker: Worker) -> None:
