@@ -1,4 +1,4 @@
-"""What the worker type `prefork` brings to any Prefect project: `python -m benchmarks.prefork_hello [--rounds 10]`.
+"""What the worker type `prefork` brings to any Prefect project: `python -m benchmarks.prefork_hello`.
 
 Makes a virtual environment with Prefect and the folder `stack/engine`, installed as a user would, and nothing else of
 this project. Starts a server there, a work pool and a worker of each type, `process` as Prefect ships it and `prefork`,
@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -47,9 +48,14 @@ def main() -> None:
     """Measures, writes and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--prefect", default=version("prefect"), help="the version of Prefect")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made, stack(folder := Path(made)) as api, SyncPrefectClient(api) as client:
+    with (
+        tempfile.TemporaryDirectory() as made,
+        stack(folder := Path(made), arguments.prefect) as api,
+        SyncPrefectClient(api) as client,
+    ):
         deployments = {kind: deploy(client, kind, folder) for kind in TYPES}
         workers = {kind: start_worker(client, kind, api, folder) for kind in TYPES}
         measured: dict[str, list[dict[str, float]]] = {kind: [] for kind in TYPES}
@@ -60,7 +66,7 @@ def main() -> None:
                     measured[kind].append(seconds)
     result = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "prefect": version("prefect"),
+        "prefect": arguments.prefect,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "seconds": measured,
@@ -73,14 +79,16 @@ def main() -> None:
 
 
 @contextmanager
-def stack(folder: Path) -> Iterator[str]:
+def stack(folder: Path, prefect: str) -> Iterator[str]:
     """A project of its own with a flow, in a virtual environment of its own, and a server; its API's URL."""
     (folder / "hello.py").write_text(FLOW)
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     install = [python(folder), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    constraints = ["-c", str(PROJECT / "constraints.txt")]
-    subprocess.run([*install, *constraints, "prefect", str(PROJECT / "stack" / "engine")], check=True, env=clean)
+    exact = ["-c", str(PROJECT / "constraints.txt")] if prefect == version("prefect") else []
+    ours = shutil.copytree(PROJECT / "stack" / "engine", folder / "engine")  # The build leaves a folder.
+    packages = [*exact, f"prefect=={prefect}", str(ours)]
+    subprocess.run([*install, *packages], check=True, env=clean)
     subprocess.run([python(folder), "-m", "compileall", "-q", "-j", "0", str(folder / "venv")], env=clean)
     try:
         yield processes.start_prefect_server(folder, environment(folder), processes.free_port())
