@@ -104,8 +104,8 @@ test-habits: $(VENV)/.installed-dev ## clones on machines with other habits: pat
 test-all: lint test test-automations test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them: three quarters of an hour
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=...]
-	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS))
+bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=..., ADD=1]
+	@$(CLEAN) $(BIN)/python -m benchmarks.handoff $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(ADD),--add)
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-dev ## kill things and count what is lost: one more piece of the record [MINUTES=30, SEED=, ARM=, REPORT=1, LONG=1]

@@ -1,6 +1,7 @@
 """`make bench`: measures, keeps the raw results, writes the tables and the picture, prints the targets.
 
 python -m benchmarks.handoff [--rounds 20] [--only handoffs,burst,runs,extract,increments] [--systems ours,airflow]
+python -m benchmarks.handoff --only handoffs --rounds 5 --add    # five rounds more
 python -m benchmarks.handoff --only report      # tables and picture anew, from the results that are kept
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import extract, increments
-from benchmarks.handoff import burst, flow_runs, report, run
+from benchmarks.handoff import burst, flow_runs, report, run, summary
 from benchmarks.handoff.systems import SYSTEMS
 from flows.settings import PROJECT
 
@@ -70,7 +71,10 @@ def measure_systems(arguments: argparse.Namespace, parts: set[str], folder: Path
             idle = run.idle(systems, arguments.idle_seconds)
             say("memory")
             memory = {running.name: run.memory(running) for running in systems}
-            keep("handoffs", {"dbt": run.dbt_arguments(), "handoffs": rows, "idle": idle, "memory": memory})
+            commit = report.commit()
+            measured = {"handoffs": [row | {"commit": commit} for row in rows], "idle": idle, "memory": memory}
+            earlier = report.load().get("handoffs", {})
+            keep("handoffs", {"dbt": run.dbt_arguments()} | summary.together(earlier, measured, arguments.add))
         if "burst" in parts and {"ours", "stock-tuned"} <= set(by_name):
             say("a burst")
             api = run.sample_api(folder)
@@ -100,6 +104,7 @@ def parse() -> argparse.Namespace:
         "--only", default="handoffs,burst,runs,extract,increments", help="parts, with commas between, or report"
     )
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas between")
+    parser.add_argument("--add", action="store_true", help="hand-offs beside those that are kept, not in their place")
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="how long CPU at rest is measured")
     return parser.parse_args()
 

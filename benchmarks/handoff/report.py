@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,12 @@ def about() -> dict[str, Any]:
         },
         "versions": versions,
     }
+
+
+def commit() -> str:
+    """That of the code as it is, with a plus sign if something in it has changed since."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, cwd=FOLDER, capture_output=True, text=True).stdout.strip()
 
 
 def load() -> dict[str, Json]:
@@ -109,10 +116,11 @@ def handoff_tables(handoffs: Json) -> list[str]:
         if (memory := handoffs["memory"].get(name))
     ]
     machine = handoffs["machine"]
+    commits = sorted({f"`{row['commit']}`" for row in handoffs["handoffs"] if "commit" in row})
     return [
         "### Hand-offs\n\nMedians and 95th percentiles, from the event; "
         f"{machine['processors']} cores, Python {machine['python']}, {handoffs['at']}; dbt nodes: "
-        f"`dbt {' '.join(handoffs['dbt'])}`.\n\n" + table(header, rows),
+        f"`dbt {' '.join(handoffs['dbt'])}`; commit {' and '.join(commits)}.\n\n" + table(header, rows),
         "![the stages of each hand-off](results/handoffs.svg)\n",
         "### At rest\n\nCPU of all processes of a system with nothing to do, and their memory (PSS) at rest and the "
         "most during a hand-off.\n\n" + table(("system", "one core", "MB at rest", "MB peak"), costs),

@@ -10,6 +10,7 @@ from benchmarks import extract, increments
 
 Json = dict[str, Any]
 
+PRELOADED = "Airflow, dbt preloaded"
 VARIANTS = (
     "ours triggered",
     "ours imperative",
@@ -17,7 +18,7 @@ VARIANTS = (
     "stock Prefect",
     "stock Prefect tuned",
     "Airflow tuned",
-    "Airflow, dbt preloaded",
+    PRELOADED,
     "Dagster tuned",
 )
 STAGES = ("event", "created", "taken", "first_line", "queryable")
@@ -72,6 +73,18 @@ def chainings(handoffs: Json) -> dict[str, Chaining]:
     return found
 
 
+def together(earlier: Json, measured: Json, add: bool) -> Json:
+    """What was measured, with the hand-offs of systems that were not measured this time; with all earlier ones if
+    they are added to."""
+    systems = {row["system"] for row in measured["handoffs"]}
+    kept = [row for row in earlier.get("handoffs", []) if add or row["system"] not in systems]
+    return {
+        "handoffs": [*kept, *measured["handoffs"]],
+        "idle": earlier.get("idle", {}) | measured["idle"],
+        "memory": earlier.get("memory", {}) | measured["memory"],
+    }
+
+
 @dataclass(frozen=True)
 class Target:
     """A figure, the most that it may be, and what was measured; None where it was not."""
@@ -113,11 +126,13 @@ def targets(results: dict[str, Json]) -> list[Target]:
     cpu = [value for other in ("stock Prefect", "stock Prefect tuned") if (value := ratio("cpu", other)) is not None]
     million, ten_thousand = 1_000_000, 10_000
     return [
-        Target("first line: ours triggered / Airflow tuned", 1.0, ratio("first_line", "Airflow tuned")),
+        Target("first line: ours triggered / stock Prefect tuned", 0.12, ratio("first_line", "stock Prefect tuned")),
+        Target("first line: ours triggered / Airflow tuned", 1.8, ratio("first_line", "Airflow tuned")),
         Target("first line: ours triggered / Dagster tuned", 0.4, ratio("first_line", "Dagster tuned")),
-        Target("first line: ours triggered / stock Prefect tuned", 0.2, ratio("first_line", "stock Prefect tuned")),
-        Target("data queryable: ours triggered / Airflow tuned", 0.6, ratio("queryable", "Airflow tuned")),
+        Target("data queryable: ours triggered / Airflow tuned", 0.5, ratio("queryable", "Airflow tuned")),
+        Target("data queryable: ours triggered / Airflow, dbt preloaded", 0.75, ratio("queryable", PRELOADED)),
         Target("data queryable: ours triggered / stock Prefect", 0.25, ratio("queryable", "stock Prefect")),
+        Target("CPU seconds a hand-off: ours triggered / Airflow tuned", 0.65, ratio("cpu", "Airflow tuned")),
         Target("CPU seconds a hand-off: ours triggered / stock Prefect", 0.35, max(cpu, default=None)),
         Target("burst of 50, all of them processed: dbt builds", 5, builds(burst), "{:.0f}"),
         Target(
@@ -140,7 +155,7 @@ def targets(results: dict[str, Json]) -> list[Target]:
             1.3,
             held[1000]["seconds"] / held[10]["seconds"] if {10, 1000} <= held.keys() else None,
         ),
-        Target("idle CPU of the whole stack, share of a core", 0.1, idle.get("ours", {}).get("cores")),
+        Target("idle CPU of the whole stack, share of a core", 0.08, idle.get("ours", {}).get("cores")),
     ]
 
 
