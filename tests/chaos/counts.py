@@ -67,6 +67,16 @@ def pending(landing: Path, warehouse: Path) -> set[str]:
     return landed_ids(landing) - {batch_id for (batch_id,) in known}
 
 
+def readers_see_what_is_built(warehouse: Path) -> bool:
+    """Whether the published marts are those of the warehouse; true where nothing is published, as by the controls."""
+    published = warehouse.with_name("marts.duckdb")
+    if not published.exists():
+        return True
+    query = "select count(*), count(distinct product_id), max(_batch_id) from {}"
+    with copy_of(warehouse) as connection, duckdb.connect(str(published), read_only=True) as readers:
+        return rows(readers, query.format("dim_products")) == rows(connection, query.format(LATEST))
+
+
 def count(landing: Path, warehouse: Path, promised: Iterable[str], products: int) -> Counts:
     """Holds every batch that is in the landing, or that a completed extract said to be, against the warehouse.
 
@@ -100,6 +110,8 @@ def count(landing: Path, warehouse: Path, promised: Iterable[str], products: int
             made.doubled[batch_id] = f"{ledger[batch_id]} times in the ledger"
     if ledger and latest and latest[0][:2] != (products, products):
         made.torn[str(latest[0][2])] = f"dim_products has {latest[0][0]} rows of {latest[0][1]} products"
+    if not readers_see_what_is_built(warehouse):
+        made.lost["of the published marts"] = "readers do not see what is in the warehouse"
     return made
 
 

@@ -8,7 +8,10 @@ seconds, the least that Prefect takes, allow.
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +48,9 @@ CRASH_ZOMBIES_SECONDS = 20
 LATE_SECONDS = 40
 CRASHED_AFTER_SECONDS = int(os.environ.get("CHAOS_CRASHED_AFTER", "40"))
 REST_SECONDS = 420
+FULL_SECONDS = 8
+DISK = "size=2g"
+"""Of the file system in memory on which a stack works, so that its disk can be filled."""
 ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 HERE = Path(__file__).parent
 
@@ -145,9 +151,54 @@ class Chaos:
         with up.client(self.stack) as api:
             api.set_flow_run_state(run_id, Scheduled(name="AwaitingRetry"), force=True)
 
-    def kill_outside(self, round_: Round) -> None:
-        """Kills a part of the stack so many tenths of a second into an extract by the worker, and starts it again."""
+    def strike(self, round_: Round) -> None:
+        """What no process does to itself, during an extract by the worker and what follows it."""
         self.start(self.arm.extract_deployment, page_size=PAGE_SIZE)
+        if round_.point == "transform_stopped":
+            self.stop_a_transform()
+        elif round_.point == "disk_full":
+            self.fill_the_disk(round_.times / 10)
+        else:
+            self.kill_outside(round_)
+
+    def stop_a_transform(self) -> None:
+        """SIGSTOP, and SIGCONT once the run is known as crashed, as when a machine has slept."""
+        stopped: list[tuple[UUID, psutil.Process]] = []
+
+        def stop() -> bool:
+            for run in active(self.stack, self.arm.flows[1:2]):
+                if run.state_name == "Running" and run.infrastructure_pid:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process = psutil.Process(int(run.infrastructure_pid))
+                        process.suspend()
+                        stopped.append((run.id, process))
+                        return True
+            return False
+
+        self.wait(stop, "a transform to run", 120)
+        ((run_id, process),) = stopped
+        points.fired_file(self.forks.folder, "transform_stopped").touch()
+        try:
+            self.wait(lambda: self.state_of(run_id).is_final(), "the stopped run to be known as crashed", 240)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):  # Whoever ended it has sent SIGKILL.
+                process.resume()
+
+    def fill_the_disk(self, seconds: float) -> None:
+        """Leaves no byte for the landing, the warehouse and the server's database, for some seconds."""
+        filler = self.folder / "filler"
+        if not self.folder.is_mount():  # This would be everybody's disk.
+            return
+        time.sleep(seconds)
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+        time.sleep(FULL_SECONDS)
+        filler.unlink()
+        points.fired_file(self.forks.folder, "disk_full").touch()
+
+    def kill_outside(self, round_: Round) -> None:
+        """Kills a part of the stack, after so many tenths of a second, and starts it again."""
         time.sleep(round_.times / 10 + (2 if round_.point != "server" else 0))
         alive = processes.running(self.folder)
         if round_.point == "worker_with_its_runs":  # As when a machine is lost.
@@ -191,7 +242,7 @@ class Chaos:
             for position, landing in enumerate(round_.landings):
                 self.land(landing)
                 if round_.point in points.FROM_OUTSIDE and position == len(round_.landings) // 2:
-                    self.kill_outside(round_)
+                    self.strike(round_)
             if round_.by_hand and self.arm.transform:
                 for child in [self.forks.start(self.arm.transform), self.forks.start(self.arm.transform)]:
                     child.result()
@@ -298,8 +349,33 @@ def active(stack: Stack, flows: Sequence[str]) -> list[FlowRun]:
 @contextlib.contextmanager
 def chaos(arm: Arm, folder: Path, products: int = PRODUCTS) -> Iterator[Chaos]:
     """The stack of an arm with the points in every process of its worker; ended with the block."""
+    with disk_of_its_own(folder), on(arm, folder, products) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def disk_of_its_own(folder: Path) -> Iterator[None]:
+    """A file system in memory in the folder, for root; its logs are in the folder afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with tempfile.TemporaryDirectory() as kept:
+            for log in folder.rglob("*.log"):
+                shutil.copy(log, kept)
+            subprocess.run(["umount", str(folder)], check=True)
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def on(arm: Arm, folder: Path, products: int) -> Iterator[Chaos]:
+    """As `chaos`, on the disk that the folder has."""
     faults = folder / "faults"
-    faults.mkdir(parents=True, exist_ok=True)
+    faults.mkdir()
     os.environ |= {
         "CHAOS_FAULTS": str(faults),
         # Proactive triggers are looked at every five seconds by default.
@@ -362,9 +438,11 @@ def scale_time(stack: Stack) -> None:
     crash_zombies_after(stack, CRASHED_AFTER_SECONDS)
 
 
-def nothing_is_pending(chaos: Chaos) -> bool:
+def everything_is_published(chaos: Chaos) -> bool:
     landing, warehouse = Path(chaos.stack.landing), chaos.stack.warehouse
-    return warehouse.exists() and not counts.pending(landing, warehouse)
+    if not warehouse.exists() or counts.pending(landing, warehouse):
+        return False
+    return counts.readers_see_what_is_built(warehouse)
 
 
 OURS = Arm(
@@ -378,5 +456,5 @@ OURS = Arm(
     prepare=lambda chaos: scale_time(chaos.stack),
     environment=lambda folder, api: {},
     count=lambda c: counts.count(Path(c.stack.landing), c.stack.warehouse, c.promised, PRODUCTS),
-    at_rest=nothing_is_pending,
+    at_rest=everything_is_published,
 )

@@ -16,10 +16,24 @@ from typing import Any
 from uuid import uuid4
 
 EXTRACT = ("extract.writing", "extract.before_publishing", "extract.before_event", "extract.after_event")
-TRANSFORM = ("transform.before_build", "transform.during_build", "transform.before_ledger", "transform.after_ledger")
+TRANSFORM = (
+    "transform.before_build",
+    "transform.during_build",
+    "transform.before_ledger",
+    "transform.after_ledger",
+    "transform.publishing",
+)
 ORCHESTRATE = ("orchestrate.waiting",)
-FROM_OUTSIDE = ("worker", "worker_with_its_runs", "watchers", "prefork_engine", "server")
-"""What the harness itself kills: no process comes to these by itself."""
+FROM_OUTSIDE = (
+    "worker",
+    "worker_with_its_runs",
+    "watchers",
+    "prefork_engine",
+    "server",
+    "disk_full",
+    "transform_stopped",
+)
+"""What the harness itself does: no process comes to these by itself."""
 
 MOST = {"extract.writing": 3, "extract.before_publishing": 2, "transform.during_build": 60, "orchestrate.waiting": 2}
 """How often a process comes to a point that it comes to more than once. A build sends about 150 queries."""
@@ -76,7 +90,7 @@ def install(folder: Path, event_fault: str = "none") -> None:
 
     from flows.landing import writer
     from flows.server import events
-    from flows.warehouse import dbt, ledger
+    from flows.warehouse import dbt, ledger, published_files
 
     points = Points(folder)
     wrap(writer.BatchWriter, "write", lambda write: writing(points, write))
@@ -85,6 +99,7 @@ def install(folder: Path, event_fault: str = "none") -> None:
     wrap(events, "send", lambda send: sending(points, event_fault, send))
     wrap(dbt, "run_dbt", lambda invoke: building(points, invoke))
     wrap(ledger, "record", lambda record: recording(points, record))
+    wrap(published_files, "put_into_place", lambda put: before(points, "transform.publishing", put))
     if "NAIVE_HANDOFF" in os.environ:
         from tests.chaos.naive import faults
 

@@ -86,7 +86,7 @@ def arm(name: str, handoff: str) -> Arm:
         transform=None,
         flows=("extract", "transform"),
         # There is no ledger; before it is after the build.
-        where=points.EXTRACT + points.TRANSFORM[:3] + points.FROM_OUTSIDE,
+        where=points.EXTRACT + points.TRANSFORM[:3] + points.FROM_OUTSIDE[:-1],
         most=points.MOST | {"transform.during_build": 6},
         prepare=prepare,
         environment=lambda folder, api: environment(folder, api, handoff),

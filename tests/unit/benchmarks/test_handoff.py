@@ -1,5 +1,6 @@
 """The benchmark's books are right, and its tables say what the raw results say. Nothing is timed here."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from benchmarks.handoff import accounting, report, summary
+from flows.settings import PROJECT
 from stack.local.processes import wait_until
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_benchmark.json").read_text())
@@ -54,6 +57,18 @@ def test_hand_offs_of_systems_that_were_not_measured_are_kept_and_others_only_if
     assert (anew["idle"], anew["memory"]) == ({"airflow": 1, "ours": 3}, {"ours": 4})
     added = summary.together(earlier, measured, add=True)["handoffs"]
     assert len([row for row in added if row["system"] == "ours"]) == 3
+
+
+@pytest.mark.parametrize("system", ["airflow", "dagster"])
+def test_the_environment_of_each_system_has_what_the_work_that_it_does_imports(system: str) -> None:
+    code = "import sys, benchmarks.handoff.work; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    packages = importlib.metadata.packages_distributions()
+    declared = {Requirement(each).name for each in importlib.metadata.requires("baton") or []}
+    imported = {packages[name][0].lower() for name in done.stdout.split() if name in packages} & declared
+    pins = (report.FOLDER / f"{system}.txt").read_text().lower().replace("_", "-")
+    assert "isal" in imported
+    assert [name for name in sorted(imported) if f"\n{name.replace('_', '-')}==" not in pins] == []
 
 
 def test_medians_of_extracts_and_of_increments_are_compared() -> None:
