@@ -375,7 +375,7 @@ def disk_of_its_own(folder: Path) -> Iterator[None]:
 def on(arm: Arm, folder: Path, products: int) -> Iterator[Chaos]:
     """As `chaos`, on the disk that the folder has."""
     faults = folder / "faults"
-    faults.mkdir()
+    faults.mkdir(exist_ok=True)
     os.environ |= {
         "CHAOS_FAULTS": str(faults),
         # Proactive triggers are looked at every five seconds by default.
