@@ -34,7 +34,7 @@ SYSTEMS = {
     "Linux with musl, x86-64": "x86_64-unknown-linux-musl",
 }
 """By the names that uv has for them. Windows is not among them: `make` and the stack need a POSIX system."""
-NO_WHEEL = re.compile(r"([A-Za-z0-9._-]+)(?:[=<>!~][^ ]*)? (?:has|have) no (?:usable )?(?:wheels|source|compatible)")
+NO_WHEEL = re.compile(r"([A-Za-z0-9._-]+)==\S+ has no usable wheels")
 DEMO_HOLDS = "3 chainings, 0 faults"
 
 
@@ -61,8 +61,9 @@ def main() -> int:
 
 def resolve(python: str, target: str) -> str:
     """Empty if every package of every extra has a wheel; or what uv says is missing."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--constraint", "constraints.txt"]
-    where = ["--python-version", python, "--python-platform", target, "--only-binary", ":all:", "--no-build"]
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "pip", "compile", "pyproject.toml", "--all-extras", "--constraint", "constraints.txt", "--no-build"]
+    where = ["--python-version", python, "--python-platform", target]
     done = subprocess.run([*command, *where, "--quiet"], cwd=PROJECT, capture_output=True, text=True)
     if done.returncode == 0:
         return ""

@@ -76,9 +76,10 @@ class Chain:
             file.unlink()
 
     def come_to_rest(self) -> None:
-        """Sweeps, as the schedule does every quarter of an hour, until nothing is pending; five are plenty."""
+        """Sweeps, as the schedule does every quarter of an hour, until all is published; five are plenty."""
         for _ in range(5):
-            if self.warehouse.exists() and not counts.pending(self.landing, self.warehouse):
+            nothing_is_pending = self.warehouse.exists() and not counts.pending(self.landing, self.warehouse)
+            if nothing_is_pending and counts.readers_see_what_is_built(self.warehouse):
                 return
             self.transform()
 
