@@ -11,6 +11,7 @@ import pytest
 from flows.settings import PROJECT
 from stack.local.processes import free_port
 
+pytestmark = pytest.mark.timeout(900)
 COMMANDS = [
     "-m benchmarks.extract --records 100 --rounds 1",
     "-m benchmarks.increments --held 1,2 --rounds 1",
@@ -37,7 +38,7 @@ def run(copy: Path, *command: str) -> str:
     """The output of a command with this Python, in the copy."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "BATON_"))}
     done = subprocess.run(
-        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, timeout=850
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
