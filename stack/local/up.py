@@ -117,7 +117,7 @@ def _start(folder: Path, profile: Profile, api: str | None, port: int, schedules
         for line in applied.splitlines():
             if line.startswith("skipped"):
                 say(line)
-    with ThreadPoolExecutor() as together:
+    with processes.interruptible(), ThreadPoolExecutor() as together:
         list(together.map(partial(start_worker, stack), range(1, profile.workers + 1)))
     say(f"workers         {profile.workers}, of the work pool {POOL}")
     return stack
