@@ -101,7 +101,7 @@ test-habits: $(VENV)/.installed-dev ## clones on machines with other habits: pat
 	$(CLEAN) $(BIN)/pytest tests/habits
 
 .PHONY: test-all
-test-all: lint test test-automations test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them: three quarters of an hour
+test-all: lint test test-automations test-dbt test-stack test-scale test-habits ## lint and every test, as CI runs them
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## measure the hand-off against Airflow and others, see benchmarks/README.md [ROUNDS=20, ONLY=..., ADD=1]

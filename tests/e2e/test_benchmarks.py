@@ -24,7 +24,7 @@ COMMANDS = [
     "-m benchmarks.versions --only page",
 ]
 ELSEWHERE = {"benchmarks/stages.py", "benchmarks.scale", "benchmarks.prefork_hello"}
-"""Those with a test of their own, here or in tests/scale; the last installs Prefect anew, for two minutes."""
+"""The first has a test of its own. The others are run by hand: they want Postgres and Redis, or install Prefect anew."""
 
 
 @pytest.fixture(scope="module")
