@@ -24,7 +24,7 @@ COMMANDS = [
     "-m benchmarks.versions --only page",
 ]
 ELSEWHERE = {"benchmarks/stages.py", "benchmarks.scale", "benchmarks.prefork_hello"}
-"""The first has a test of its own. The others are run by hand: they want Postgres and Redis, or install Prefect anew."""
+"""The first has a test of its own. The others are run by hand: they want Postgres and Redis, or install Prefect."""
 
 
 @pytest.fixture(scope="module")
